@@ -1,0 +1,1 @@
+"""Action Units: extractors, clip statistics and culture profiles. Imports neither Ray nor torch."""

@@ -1,0 +1,1 @@
+"""Readers and generators that yield a manifest: one row per clip."""

@@ -1,0 +1,108 @@
+"""The manifest: one row per clip, in Parquet. Every reader writes it, every pipeline starts from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_fer.labels import UNKNOWN_CULTURE
+
+MEDIA = ("video", "frames", "image")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("media", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("culture", pa.string(), nullable=False),
+        pa.field("subject_id", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("fold", pa.int32()),
+        pa.field("start_frame", pa.int32()),
+        pa.field("end_frame", pa.int32()),
+        pa.field("onset", pa.int32()),
+        pa.field("apex", pa.int32()),
+        pa.field("offset", pa.int32()),
+        pa.field("bbox", pa.list_(pa.float32())),
+        pa.field("annotations", pa.string()),
+    ]
+)
+"""Column types. `annotations` is JSON; `bbox` is left, top, width, height in pixels; frames count from 0."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be used; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row. `label` and `culture` are names (`ray_fer.labels`), `path` is relative to the manifest's folder."""
+
+    clip_id: str
+    dataset: str
+    path: str
+    media: str = "video"
+    label: str | None = None
+    culture: str = UNKNOWN_CULTURE
+    subject_id: str | None = None
+    split: str | None = None
+    fold: int | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
+    onset: int | None = None
+    apex: int | None = None
+    offset: int | None = None
+    bbox: list[float] | None = None
+    annotations: str | None = None
+
+
+def write_manifest(clips: Iterable[Clip], path: str | Path) -> Path:
+    """Write clips as Parquet. Raises ManifestError for a repeated `clip_id` or an unknown `media`."""
+    path = Path(path)
+    rows = [dataclasses.asdict(clip) for clip in clips]
+    _check(rows, str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+    return path
+
+
+def read_manifest(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a manifest as dictionaries, `path` made absolute against the manifest's folder.
+
+    Raises ManifestError when the file is missing, is not Parquet, lacks a column or repeats a `clip_id`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "manifest.parquet"
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer synth` or `ray-fer import`")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ManifestError(f"{path}: not a Parquet file: {error}") from error
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise ManifestError(f"{path}: columns are missing: {', '.join(missing)}")
+    rows = table.select(SCHEMA.names).to_pylist()
+    _check(rows, str(path))
+    for row in rows:
+        row["path"] = str((path.parent / row["path"]).resolve())
+    return rows
+
+
+def _check(rows: list[dict[str, Any]], name: str) -> None:
+    seen: set[str] = set()
+    for number, row in enumerate(rows):
+        if row["clip_id"] in seen:
+            raise ManifestError(f"{name}: row {number}: clip_id {row['clip_id']!r} occurs twice")
+        if row["media"] not in MEDIA:
+            raise ManifestError(f"{name}: row {number}: media {row['media']!r} is not one of {', '.join(MEDIA)}")
+        seen.add(row["clip_id"])

@@ -1,0 +1,1 @@
+"""Feature extractors that the published systems are built on. Torch only."""

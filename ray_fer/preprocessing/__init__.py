@@ -1,0 +1,1 @@
+"""Ray Data pipelines that put `video/` and `action_units/` over shards."""

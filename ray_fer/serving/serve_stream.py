@@ -1,0 +1,51 @@
+"""Deploy the stream application on a Ray cluster and keep it there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+from ray import serve
+
+from ray_fer.bundle import load_bundle
+from ray_fer.serving.deployments import build_app
+from ray_fer.streaming.kafka import KafkaSettings, check_broker, create_topics
+from ray_fer.streaming.windows import WindowConfig
+
+APP_NAME = "ray-fer"
+
+
+def serve_stream(
+    bundle: str | Path,
+    settings: KafkaSettings,
+    windows: WindowConfig,
+    host: str,
+    port: int,
+    face_replicas: int | None,
+    wait: bool,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Create missing topics, deploy, and with `wait` run until interrupted, then take the application down.
+
+    Raises BundleError, BrokerError, or ValueError when the windows' frame count is not the model's.
+    """
+    frames = load_bundle(bundle).config.preprocessing.frames
+    if windows.frames != frames:
+        raise ValueError(f"windows of {windows.frames} frames, but the model reads {frames}")
+    check_broker(settings.bootstrap_servers)
+    create_topics(settings)
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    serve.start(http_options={"host": host, "port": port})
+    app = build_app(str(Path(bundle).resolve()), settings, windows, face_replicas or max(1, min(cpus, 8)))
+    serve.run(app, name=APP_NAME, route_prefix="/")
+    say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at http://{host}:{port}/")
+    if not wait:
+        return
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        serve.delete(APP_NAME)

@@ -1,0 +1,66 @@
+"""The two model stages, as plain classes: Serve replicas hold one each, `predict` calls them in process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ray_fer.bundle import load_bundle
+from ray_fer.models.batch import ClipBatch
+from ray_fer.models.transform import normalise, prepare
+from ray_fer.streaming.messages import ModelInfo
+from ray_fer.video.decode import MediaError, decode_image
+from ray_fer.video.face_clip import FaceFrame, find_face
+from ray_fer.video.faces import FaceFinder
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """What the face stage says of one image: a face, none (`face` None), or why it could not be decoded."""
+
+    face: FaceFrame | None
+    error: str | None = None
+
+
+class FaceStage:
+    """Encoded images -> aligned faces. Holds one FaceFinder; one caller at a time."""
+
+    def __init__(self) -> None:
+        self._finder = FaceFinder()
+
+    def find(self, payloads: Sequence[bytes]) -> list[FaceResult]:
+        """One result per encoded image; a broken image is an error in its place, never an exception."""
+        return [self._one(payload) for payload in payloads]
+
+    def close(self) -> None:
+        self._finder.close()
+
+    def _one(self, payload: bytes) -> FaceResult:
+        try:
+            return FaceResult(find_face(self._finder, decode_image(payload)))
+        except MediaError as error:
+            return FaceResult(None, error.reason)
+
+
+class ExpressionStage:
+    """Aligned face clips -> class probabilities, with the model of a bundle."""
+
+    def __init__(self, bundle: str | Path, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._bundle = load_bundle(bundle)
+        self.classes = self._bundle.config.classes
+        self.frames = self._bundle.config.preprocessing.frames
+        self.info = ModelInfo(name=self._bundle.config.name, version=self._bundle.config.version)
+
+    @torch.inference_mode()
+    def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
+        """Crops uint8 [T,224,224,3] of each clip -> float32 [N,C]. No culture label: the global prior answers."""
+        transform = self._bundle.config.preprocessing
+        prepared = torch.stack([prepare(torch.from_numpy(clip), transform) for clip in clips])
+        output = self._bundle.model(ClipBatch(frames=normalise(prepared, transform)))
+        return output.logits.float().softmax(dim=1).numpy()

@@ -1,0 +1,1 @@
+"""Kafka side of the live system: messages, windows, the transactional worker. Imports no Ray."""

@@ -1,0 +1,1 @@
+"""Decoding, temporal sampling, face detection and alignment. Imports neither Ray nor torch."""

