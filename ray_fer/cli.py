@@ -50,12 +50,13 @@ def demo(
     Without --once the videos repeat until Ctrl-C. RAY_ADDRESS joins a running Ray instead of starting one.
     """
     from ray_fer.serving.demo import DemoError, DemoOptions, run_demo
+    from ray_fer.serving.demo_table import wide_console
 
     if train and model is not None:
         raise ValueError("--train makes its own model; leave out --model")
     options = DemoOptions(once, train, model, bootstrap_servers, output, labelled_streams, speed, port)
     try:
-        summary = run_demo(options, Console(stderr=as_json))
+        summary = run_demo(options, wide_console(stderr=as_json))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except DemoError as error:
@@ -102,7 +103,7 @@ def predict(
     Gives the same windows as the stream does for the same video.
     """
     from ray_fer.bundle import PACKAGED, load_bundle
-    from ray_fer.serving.demo_table import windows_table
+    from ray_fer.serving.demo_table import wide_console, windows_table
     from ray_fer.serving.predict import predict_video
     from ray_fer.streaming.windows import WindowConfig
 
@@ -114,7 +115,7 @@ def predict(
         if as_json:
             print(prediction.model_dump_json(), flush=True)
     if not as_json:
-        Console().print(windows_table(predictions))
+        wide_console().print(windows_table(predictions))
     if plot is not None:
         from ray_fer.evaluation.timeline import plot_timeline
 
@@ -330,12 +331,12 @@ def tail(
     limit: Annotated[int | None, typer.Option(min=1, help="stop after so many predictions")] = None,
 ) -> None:
     """Print predictions as they come."""
-    from ray_fer.serving.demo_table import prediction_row
+    from ray_fer.serving.demo_table import prediction_row, wide_console
     from ray_fer.streaming.kafka import KafkaSettings, check_broker, read_predictions
 
     check_broker(bootstrap_servers)
     settings = KafkaSettings(bootstrap_servers=bootstrap_servers, predictions_topic=topic)
-    console = Console()
+    console = wide_console()
     try:
         for number, prediction in enumerate(read_predictions(settings), start=1):
             if as_json:

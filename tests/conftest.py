@@ -50,7 +50,15 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "profiles": profiles.tolist(),
         "global_profile": profiles.mean(0).tolist(),
         "embedding_dim": 8,
-        "vivit": {"size": 32, "patch": 8, "dim": 16, "spatial_depth": 1, "temporal_depth": 1, "heads": 2, "mlp_dim": 32},
+        "vivit": {
+            "size": 32,
+            "patch": 8,
+            "dim": 16,
+            "spatial_depth": 1,
+            "temporal_depth": 1,
+            "heads": 2,
+            "mlp_dim": 32,
+        },
     }
     config = BundleConfig(
         name="tiny",

@@ -86,6 +86,10 @@ def _bundle(options: DemoOptions, folder: Path, console: Console) -> Path:
 def _stream(
     options: DemoOptions, bundle: Path, servers: str, folder: Path, stack: contextlib.ExitStack, console: Console
 ) -> dict[str, Any]:
+    # Imported late: the modules define Serve deployments, which wants Ray's logging settled first.
+    from ray_fer.serving.application import deployed
+    from ray_fer.serving.deployments import build_app, face_replicas
+
     config = load_bundle(bundle).config
     run = uuid.uuid4().hex[:8]  # topics and group of its own: a shared broker may hold another demo's
     settings = KafkaSettings(
@@ -102,7 +106,8 @@ def _stream(
         stack.callback(delete_topics, settings)
     with ThreadPoolExecutor(1) as pool:  # rendering takes as long as deploying: do both at once
         rendering = pool.submit(demo_streams, options.labelled_streams, options.seed, folder / "streams")
-        url = _deploy(str(bundle), settings, windows, options.port, stack)
+        app = build_app(str(bundle), settings, windows, faces=face_replicas())
+        url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or _free_port()))
         streams = rendering.result()
     console.print(f"dashboard at {url}")
     reader = consumer(settings)
@@ -134,21 +139,6 @@ def _stream(
     if options.once and summary["missing"]:
         raise DemoError(f"{summary['missing']} windows are missing; see {paths['predictions.jsonl']}")
     return summary
-
-
-def _deploy(bundle: str, settings: KafkaSettings, windows: WindowConfig, port: int, stack: contextlib.ExitStack) -> str:
-    import ray
-    from ray import serve
-
-    from ray_fer.serving.deployments import build_app
-
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    port = port or _free_port()
-    serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "ERROR"})
-    stack.callback(serve.shutdown)
-    app = build_app(bundle, settings, windows, face_replicas=max(1, min(cpus, 8)))
-    serve.run(app, name=_APP, route_prefix="/", logging_config={"log_level": "ERROR"})
-    return f"http://127.0.0.1:{port}/"
 
 
 def _watch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,12 @@ _STYLES = {
     "Angry": "red", "Disgust": "green", "Fear": "magenta", "Happy": "yellow",
     "Neutral": "white", "Sad": "blue", "Surprise": "bright_magenta",
 }  # fmt: skip
+
+
+def wide_console(stderr: bool = False) -> Console:
+    """A console for these tables; where output is not a terminal, wide enough that no column is cut."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=140)
 
 
 def top_aus(prediction: Prediction, count: int = 3) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import ray
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -112,12 +113,17 @@ class Stream:
         return np.stack([call.result(timeout_s=_STAGE_TIMEOUT_S) for call in calls])
 
 
+def face_replicas() -> int:
+    """Face stage replicas for the current cluster: one per CPU, at most 8."""
+    return max(1, min(int(ray.cluster_resources().get("CPU", 1)), 8))
+
+
 def build_app(
-    bundle: str, settings: KafkaSettings, windows: WindowConfig, face_replicas: int, threads: int = 1
+    bundle: str, settings: KafkaSettings, windows: WindowConfig, faces: int, threads: int = 1
 ) -> serve.Application:
     """The Serve application; its route serves the dashboard."""
     # mypy does not follow class decorators: to it these are plain classes.
-    faces = Faces.options(num_replicas=face_replicas).bind()  # type: ignore[attr-defined]
+    face_stage = Faces.options(num_replicas=faces).bind()  # type: ignore[attr-defined]
     expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
-    worker = Stream.bind(faces, expressions, settings.model_dump(), windows.model_dump())  # type: ignore[attr-defined]
+    worker = Stream.bind(face_stage, expressions, settings.model_dump(), windows.model_dump())  # type: ignore[attr-defined]
     return Dashboard.bind(worker, settings.model_dump())  # type: ignore[attr-defined]

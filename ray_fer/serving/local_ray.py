@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def quieten() -> None:
+    """Keep Ray's libraries from logging to the terminal; their components set their level again as they start."""
+    for name in ("ray", "ray.data", "ray.serve", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 @contextmanager
-def ray_session(worker_logs: bool = False) -> Iterator[None]:
+def ray_session(worker_logs: bool = False) -> Iterator[bool]:
     """Connect to RAY_ADDRESS if it is set, else start a local Ray in a temporary folder and remove both at the end.
 
-    Quiet: what Ray and its workers log goes to Ray's own files, unless `worker_logs` is set.
+    Yields whether this Ray is our own. Quiet: what Ray and its workers log goes to Ray's own files, unless
+    `worker_logs` is set.
     """
-    os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
     import ray
     from ray.data import DataContext
 
@@ -25,18 +31,16 @@ def ray_session(worker_logs: bool = False) -> Iterator[None]:
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         folder = tempfile.mkdtemp(prefix="ray-fer-")  # short on purpose: Ray puts sockets in it
-    quiet = logging.ERROR
-    for name in ("ray", "ray.data", "ray.serve", "ray.train"):
-        logging.getLogger(name).setLevel(quiet)
+    quieten()
     try:
         if address is not None:
-            ray.init(address=address, log_to_driver=worker_logs, logging_level=quiet)
+            ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR)
         else:
-            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=worker_logs, logging_level=quiet)
+            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=worker_logs, logging_level=logging.ERROR)
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        yield
+        yield folder is not None
     finally:
         ray.shutdown()
         if folder is not None:

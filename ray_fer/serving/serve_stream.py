@@ -6,11 +6,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import ray
-from ray import serve
-
 from ray_fer.bundle import load_bundle
-from ray_fer.serving.deployments import build_app
+from ray_fer.serving.application import deployed
+from ray_fer.serving.deployments import build_app, face_replicas
 from ray_fer.streaming.kafka import KafkaSettings, check_broker, create_topics
 from ray_fer.streaming.windows import WindowConfig
 
@@ -23,7 +21,7 @@ def serve_stream(
     windows: WindowConfig,
     host: str,
     port: int,
-    face_replicas: int | None,
+    faces: int | None,
     wait: bool,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -36,16 +34,11 @@ def serve_stream(
         raise ValueError(f"windows of {windows.frames} frames, but the model reads {frames}")
     check_broker(settings.bootstrap_servers)
     create_topics(settings)
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    serve.start(http_options={"host": host, "port": port})
-    app = build_app(str(Path(bundle).resolve()), settings, windows, face_replicas or max(1, min(cpus, 8)))
-    serve.run(app, name=APP_NAME, route_prefix="/")
-    say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at http://{host}:{port}/")
-    if not wait:
-        return
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        say("stopping")
-    finally:
-        serve.delete(APP_NAME)
+    app = build_app(str(Path(bundle).resolve()), settings, windows, faces or face_replicas())
+    with deployed(app, APP_NAME, host, port, keep=not wait) as url:
+        say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at {url}")
+        if wait:
+            try:
+                threading.Event().wait()
+            except KeyboardInterrupt:
+                say("stopping")

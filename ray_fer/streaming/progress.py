@@ -34,7 +34,8 @@ class PartitionProgress:
     handled: int = 0
     streams: dict[str, StreamWindows] = field(default_factory=dict)
     next_index: dict[str, int] = field(default_factory=dict)
-    last_seen: dict[str, float] = field(default_factory=dict)
+    idle_s: dict[str, float] = field(default_factory=dict)
+    """Seconds without a frame, counted only while the partition was being read to its end."""
 
     def windows_of(self, stream_id: str, config: WindowConfig) -> StreamWindows:
         """The stream's windows, opened at its next index if it is new or was closed for silence."""
@@ -45,7 +46,7 @@ class PartitionProgress:
     def close(self, stream_id: str) -> None:
         """Forget the buffer of a silent stream; its next window index stays known."""
         windows = self.streams.pop(stream_id)
-        self.last_seen.pop(stream_id, None)
+        self.idle_s.pop(stream_id, None)
         if windows.next_index is not None:
             self.next_index.pop(stream_id, None)  # put it last: the oldest streams are forgotten first
             self.next_index[stream_id] = windows.next_index

@@ -3,6 +3,11 @@
 Window k covers ``[k * stride, k * stride + size)`` of `pts_us`. It closes when the stream's newest frame is
 `allowed_lateness` past its end, or when the stream is flushed. T frames of it are then chosen uniformly; nothing else
 of a window is ever decoded. A window without frames between windows with frames is a gap.
+
+The T frames are those nearest to the points of one time grid for the whole stream, ``j * size / T``. Every window
+holds exactly T of its points whatever the stride, and overlapping windows choose the same frames: with 5 s windows
+every second, 3.2 frames of a second are decoded instead of 16. A window that its stream does not fill, at the
+stream's start and end, spreads its choice over the frames that are there.
 """
 
 from __future__ import annotations
@@ -78,6 +83,25 @@ class Window:
     chosen: tuple[BufferedFrame, ...]
 
 
+def choose(times: list[int], start_us: int, config: WindowConfig) -> list[int]:
+    """Positions of the T chosen frames among a window's frame times (ascending, in microseconds); [] without frames."""
+    if not times:
+        return []
+    wanted, size = config.frames, config.size_us
+    step = size / wanted
+    if times[0] - start_us > step or start_us + size - times[-1] > step:
+        return uniform_indices(len(times), wanted).tolist()
+    first = -(-start_us * wanted // size)  # number of the first grid point at or after the start
+    points = [(first + number) * size // wanted for number in range(wanted)]
+    chosen = []
+    for point in points:
+        after = bisect.bisect_left(times, point)
+        before = max(after - 1, 0)
+        after = min(after, len(times) - 1)
+        chosen.append(before if point - times[before] <= times[after] - point else after)
+    return chosen
+
+
 class StreamWindows:
     """The windows of one stream. Give frames to `add`, take closed windows from `ready` or `flush`.
 
@@ -141,10 +165,8 @@ class StreamWindows:
         low = bisect.bisect_left(self._frames, start, key=lambda frame: frame.pts_us)
         high = bisect.bisect_left(self._frames, end, key=lambda frame: frame.pts_us)
         inside = self._frames[low:high]
-        chosen: tuple[BufferedFrame, ...] = ()
-        if inside:
-            chosen = tuple(inside[i] for i in uniform_indices(len(inside), self.config.frames).tolist())
-        return Window(self.stream_id, index, start, end, len(inside), chosen)
+        indices = choose([frame.pts_us for frame in inside], start, self.config)
+        return Window(self.stream_id, index, start, end, len(inside), tuple(inside[i] for i in indices))
 
     def _drop_before(self, start_us: int) -> None:
         keep = bisect.bisect_left(self._frames, start_us, key=lambda frame: frame.pts_us)

@@ -32,6 +32,7 @@ from ray_fer.streaming.windows import BufferedFrame, Window, WindowConfig
 _LOG = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 5.0
 _WINDOWS_PER_TURN = 32
+_LONGEST_TURN_S = 0.5
 _SESSIONS_WITHOUT_PROGRESS = 5
 
 
@@ -76,7 +77,7 @@ class StreamWorker:
         self._partitions: dict[TopicPartition, PartitionProgress] = {}
         self._dead: list[_DeadLetter] = []
         self._backlog = False
-        self._committed_at = time.monotonic()
+        self._committed_at = self._turned_at = time.monotonic()
 
     def stop(self) -> None:
         """Ask the loop to finish its turn, commit and leave the group."""
@@ -130,7 +131,7 @@ class StreamWorker:
         for partition, records in polled.items():
             for record in records if partition in self._partitions else ():
                 self._take(partition, record)
-        windows = self._closed_windows(consumer)
+        windows = self._closed_windows(consumer, self._waited())
         self._backlog = len(windows) >= _WINDOWS_PER_TURN
         predictions: list[Prediction] = []
         if windows:
@@ -152,7 +153,7 @@ class StreamWorker:
             if first_time:
                 self._bury(record, str(error))
             return
-        progress.last_seen[message.stream_id] = time.monotonic()
+        progress.idle_s[message.stream_id] = 0.0
         frame = BufferedFrame(message.pts_us, message.seq, message.payload, record, record.offset, record.timestamp)
         verdict = progress.windows_of(message.stream_id, self._config).add(frame)
         if first_time:
@@ -161,10 +162,20 @@ class StreamWorker:
             if verdict == "late":
                 self._bury(record, f"late: every window that holds pts-us {message.pts_us} has been given out")
 
-    def _closed_windows(self, consumer: KafkaConsumer) -> list[Window]:
+    def _waited(self) -> float:
+        """How much this turn adds to the idle time of streams that gave no frame.
+
+        Nothing while the partitions are paused, and little for a turn that the model made long: a stream is silent
+        when frames were looked for and did not come, not when nobody looked.
+        """
+        now = time.monotonic()
+        elapsed, self._turned_at = now - self._turned_at, now
+        return 0.0 if self._backlog else min(elapsed, _LONGEST_TURN_S)
+
+    def _closed_windows(self, consumer: KafkaConsumer, waited: float) -> list[Window]:
         """Up to one turn's share of closed windows; closes streams that have been silent for too long."""
         windows: list[Window] = []
-        now, lag = time.monotonic(), 0
+        lag = 0
         for partition, progress in self._partitions.items():
             end = consumer.highwater(partition)
             unread = 0 if end is None else max(0, end - progress.handled)
@@ -172,9 +183,9 @@ class StreamWorker:
             for stream_id, stream in list(progress.streams.items()):
                 room = _WINDOWS_PER_TURN - len(windows)
                 windows += stream.ready(room)
-                if unread:  # the stream may only look silent: its frames may be among those not read yet
-                    progress.last_seen[stream_id] = now
-                elif now - progress.last_seen[stream_id] > self._config.idle_timeout:
+                if not unread:  # else its frames may be among those not read yet
+                    progress.idle_s[stream_id] += waited
+                if progress.idle_s[stream_id] > self._config.idle_timeout:
                     windows += stream.flush(_WINDOWS_PER_TURN - len(windows))
                     if not len(stream):
                         progress.close(stream_id)

@@ -49,7 +49,6 @@ def test_a_closed_stream_is_remembered() -> None:
     progress = PartitionProgress()
     fill(progress, "a", [0])
     assert [w.index for w in progress.streams["a"].flush()] == [0]
-    progress.last_seen["a"] = 0.0
     progress.close("a")
     assert restore(0, progress.metadata()).next_index == {"a": 1}
     assert progress.windows_of("a", CONFIG).next_index == 1

@@ -48,9 +48,10 @@ def broken_files(folder: Path, media: Path) -> dict[str, Path]:
     whole = (media / "single_face.mp4").read_bytes()
     # The index of this file lies at its end; moved to the front, a truncated copy opens and then runs out of frames.
     remuxed = folder / "faststart.mp4"
-    with av.open(str(media / "single_face.mp4")) as source, av.open(
-        str(remuxed), "w", options={"movflags": "faststart"}
-    ) as target:
+    with (
+        av.open(str(media / "single_face.mp4")) as source,
+        av.open(str(remuxed), "w", options={"movflags": "faststart"}) as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if packet.dts is not None:
