@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,6 +33,8 @@ def ray_session(worker_logs: bool = False) -> Iterator[bool]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         folder = tempfile.mkdtemp(prefix="ray-fer-")  # short on purpose: Ray puts sockets in it
     quieten()
+    # Batches come as read-only views of Ray's object store; the training loop does not write to them.
+    warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     try:
         if address is not None:
             ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR)

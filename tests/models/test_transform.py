@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import torch
+from torchvision.transforms.v2 import functional as vision
+
+from ray_fer.models.transform import IMAGENET_MEAN, IMAGENET_STD, Augment, TransformConfig, normalise, prepare
+
+
+def crops(seed: int = 0) -> torch.Tensor:
+    """Smooth random images, so that resampling methods may be compared."""
+    coarse = torch.rand(4, 3, 14, 14, generator=torch.Generator().manual_seed(seed))
+    fine = vision.resize(coarse, [224, 224], antialias=True)
+    return (fine.permute(0, 2, 3, 1) * 255).to(torch.uint8)
+
+
+def test_the_papers_transform_is_imagenet_normalisation() -> None:
+    frames = crops()
+    config = TransformConfig()
+    ours = normalise(prepare(frames, config)[None], config)[0]
+    theirs = vision.normalize(frames.permute(0, 3, 1, 2).float() / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_crop_and_resize_agree_with_torchvision() -> None:
+    frames = crops(1)
+    config = TransformConfig(left=0.25, top=0.125, side=0.5, canvas=56, size=56)
+    theirs = vision.resized_crop(frames.permute(0, 3, 1, 2), 28, 56, 112, 112, [56, 56], antialias=True)
+    assert (prepare(frames, config).int() - theirs.int()).abs().max() <= 1
+
+
+def test_zoom_is_a_central_crop() -> None:
+    frames = crops(2)
+    config = TransformConfig(canvas=224, zoom=0.5, size=112)
+    ours = normalise(prepare(frames, config)[None], config)[0]
+    central = vision.normalize(
+        vision.center_crop(frames.permute(0, 3, 1, 2).float() / 255, [112, 112]), list(IMAGENET_MEAN), list(IMAGENET_STD)
+    )
+    torch.testing.assert_close(ours, central, atol=1e-4, rtol=1e-4)
+
+
+def test_augmentation_is_the_same_for_all_frames_of_a_clip_and_differs_between_clips() -> None:
+    config = TransformConfig(canvas=64, size=48, zoom=0.9)
+    still = prepare(crops(3)[:1].expand(4, -1, -1, -1), config)
+    torch.manual_seed(0)
+    clips = normalise(torch.stack([still, still]), config, Augment())
+    torch.testing.assert_close(clips[0, 0], clips[0, 3])
+    assert not torch.allclose(clips[0, 0], clips[1, 0], atol=0.05)
+
+
+def test_augmentation_of_strength_zero_changes_nothing() -> None:
+    config = TransformConfig(canvas=64, size=48, zoom=0.9)
+    clip = prepare(crops(4), config)[None]
+    off = Augment(flip=False, rotate=0, scale=0, aspect=0, shift=0, colour=0, gamma=0, grey=0)
+    torch.testing.assert_close(normalise(clip, config, off), normalise(clip, config), atol=1e-3, rtol=1e-3)
