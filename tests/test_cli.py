@@ -102,7 +102,7 @@ def test_predict_a_video_without_a_face(media: Path) -> None:
     result = run("predict", "packaged", media / "no_face.mp4", "--json")
     assert result.returncode == 0, result.stderr
     predictions = [Prediction.model_validate_json(line) for line in result.stdout.splitlines()]
-    assert [p.status for p in predictions] == ["no_face"] * 5
+    assert [p.status for p in predictions] == ["no_face"] * 4
     assert all(p.expression is None and not p.probabilities for p in predictions)
 
 

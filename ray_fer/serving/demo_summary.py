@@ -21,7 +21,7 @@ _NOT_PREDICTED = -1
 def summarise(
     streams: Sequence[DemoStream], predictions: Sequence[Prediction], config: WindowConfig, classes: list[str]
 ) -> dict[str, Any]:
-    """Counts, `uar` over labelled windows (None without any; a window without a prediction is wrong), latency in ms."""
+    """Counts, metrics over labelled windows (None without any; one without a prediction is wrong), latency in ms."""
     seen = {(one.stream_id, one.window.index): one for one in predictions}
     rows: dict[str, dict[str, int]] = {}
     truth: list[int] = []
@@ -48,9 +48,12 @@ def summarise(
         "streams": rows,
         "windows": len(predictions),
         "repeated": len(predictions) - len(seen),
-        "missing": sum(max(0, row["expected"] - row["windows"]) for row in rows.values()),
+        "missing": sum(
+            (stream.stream_id, index) not in seen
+            for stream in streams
+            for index in range(stream.expected_windows(config))
+        ),
         "classification": classification_metrics(np.array(truth), np.array(answers), classes) if truth else None,
-        "uar": classification_metrics(np.array(truth), np.array(answers), classes)["uar"] if truth else None,
         "latency_ms": {
             "p50": round(float(np.percentile(latency, 50)), 1) if latency else None,
             "p99": round(float(np.percentile(latency, 99)), 1) if latency else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from ray_fer.streaming.messages import CultureInfo, ModelInfo, Prediction, Windo
 from ray_fer.streaming.windows import BufferedFrame, Window
 from ray_fer.streaming.worker import Inference
 from ray_fer.video.face_clip import FaceClip, assemble
+
+MIN_FACE_SHARE = 0.25
+"""A window with a face in fewer of its chosen frames is `no_face`: a passing false detection is no expression."""
 
 _GLOBAL_PRIOR = CultureInfo(source="global_prior", weights={"global": 1.0})
 
@@ -46,13 +50,17 @@ def infer_windows(stages: Stages, windows: Sequence[Window]) -> Inference:
             if result.error is not None:
                 broken.append((frame, result.error))
     clips = [assemble([frame.face.face for frame in window.chosen]) if window.chosen else None for window in windows]
-    shown = [clip for clip in clips if clip is not None and clip.found.any()]
+    shown = [clip for clip in clips if _enough(clip)]
     answers = iter(stages.classify([clip.crops for clip in shown]) if shown else ())
     predictions = [
-        _prediction(stages, window, clip, next(answers) if clip is not None and clip.found.any() else None)
+        _prediction(stages, window, clip, next(answers) if _enough(clip) else None)
         for window, clip in zip(windows, clips, strict=True)
     ]
     return Inference(predictions, broken)
+
+
+def _enough(clip: FaceClip | None) -> TypeGuard[FaceClip]:
+    return clip is not None and float(clip.found.mean()) >= MIN_FACE_SHARE
 
 
 def _prediction(stages: Stages, window: Window, clip: FaceClip | None, answer: np.ndarray | None) -> Prediction:
