@@ -53,7 +53,10 @@ def change_config(**changes: object) -> Callable[[Path], None]:
         (change_config(model="resnet"), "unknown model 'resnet'"),
         (change_config(model_config_={"depth": 3}), "depth"),
         (lambda f: (f / "model.safetensors").write_bytes(b"not tensors"), "does not fit config.json"),
-        (lambda f: (f / "model.safetensors").write_bytes((PACKAGED / "model.safetensors").read_bytes()), "does not fit"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((PACKAGED / "model.safetensors").read_bytes()),
+            "does not fit",
+        ),
     ],
 )
 def test_broken_bundles(tiny_bundle: Path, tmp_path: Path, damage: Callable[[Path], None], reason: str) -> None:

@@ -74,7 +74,13 @@ def test_a_broker_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["demo", "--speed", "fast"], ["demo", "--tempo", "3"], ["predict"], ["train", "--epochs", "0", "--output", "x"], ["nix"]],
+    [
+        ["demo", "--speed", "fast"],
+        ["demo", "--tempo", "3"],
+        ["predict"],
+        ["train", "--epochs", "0", "--output", "x"],
+        ["nix"],
+    ],
 )
 def test_unknown_flags_and_values(arguments: list[str]) -> None:
     result = run(*arguments)

@@ -1,6 +1,7 @@
 """The web page of the live system: a reader of the predictions topic behind FastAPI and a WebSocket."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Serve pickles the class by value, and FastAPI could not resolve
+# annotations that are strings by then.
 
 import asyncio
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from ray import serve
@@ -21,7 +23,8 @@ _STATIC = Path(__file__).parent / "static"
 _KEPT = 20_000
 _PUSH_EVERY_S = 0.2
 
-app = FastAPI(title="ray_fer", docs_url="/docs")
+app = FastAPI(title="ray_fer")
+app.mount("/static", StaticFiles(directory=_STATIC))
 
 
 @serve.deployment(max_ongoing_requests=200, ray_actor_options={"num_cpus": 0.1})
@@ -45,6 +48,11 @@ class Dashboard:
     def __del__(self) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
+
+    @app.get("/", response_class=FileResponse)
+    async def page(self) -> FileResponse:
+        """The page."""
+        return FileResponse(_STATIC / "index.html")
 
     @app.get("/api/predictions")
     async def predictions(self) -> list[Prediction]:
@@ -96,6 +104,3 @@ class Dashboard:
                         self._recent.append((self._count, prediction))
         finally:
             reader.close(autocommit=False)
-
-
-app.mount("/", StaticFiles(directory=_STATIC, html=True))

@@ -69,6 +69,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             console.print(f"embedded broker at {servers}")
         console.print("starting Ray")
         stack.enter_context(ray_session())
+        stack.enter_context(_terminated_as_interrupt())  # again: Ray has put a handler of its own there
         bundle = _bundle(options, folder, console)
         return _stream(options, bundle, servers, folder, stack, console)
 

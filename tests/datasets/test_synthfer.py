@@ -44,7 +44,7 @@ def test_plans_are_balanced_and_reproducible() -> None:
 
 @pytest.mark.parametrize(("clips", "split"), [(0, "train"), (5, "dev")])
 def test_bad_plans_are_refused(clips: int, split: str) -> None:
-    with pytest.raises(ValueError, match="cannot make|unknown split"):
+    with pytest.raises(ValueError, match=r"cannot make|unknown split"):
         plan(clips, 0, split)
 
 
@@ -60,7 +60,8 @@ def test_every_identity_shows_a_face_that_moves(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("planted", "read"), [(("AU04",), "AU04"), (("AU01", "AU02"), "AU01"), (("AU25", "AU26"), "AU26"), (("AU43",), "AU43")]
+    ("planted", "read"),
+    [(("AU04",), "AU04"), (("AU01", "AU02"), "AU01"), (("AU25", "AU26"), "AU26"), (("AU43",), "AU43")],
 )
 def test_mediapipe_reads_planted_aus_back(planted: tuple[str, ...], read: str) -> None:
     """An independent reader: MediaPipe's blendshape network knows nothing of py-feat's mesh model.

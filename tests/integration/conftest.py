@@ -63,7 +63,7 @@ def _folders() -> set[str]:
 
 
 @pytest.fixture
-def left_behind() -> Iterator[Callable[[], tuple[set[int], set[str]]]]:
+def left_behind() -> Callable[[], tuple[set[int], set[str]]]:
     """Call it for the broker and Ray processes and the temporary folders of ours that appeared during the test."""
     processes, folders = _servers(), _folders()
-    yield lambda: (_servers() - processes, _folders() - folders)
+    return lambda: (_servers() - processes, _folders() - folders)

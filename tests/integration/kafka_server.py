@@ -1,4 +1,4 @@
-"""A real Apache Kafka for tests: one KRaft node on free loopback ports, from Maven Central, needing Java 17 and Maven."""
+"""A real Apache Kafka for tests: one KRaft node on free loopback ports. Needs Java 17 and Maven."""
 
 from __future__ import annotations
 

@@ -17,7 +17,15 @@ from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.predict import predict_video
 from ray_fer.serving.stages import ExpressionStage, FaceStage
 from ray_fer.streaming.broker import EmbeddedBroker
-from ray_fer.streaming.kafka import BrokerError, KafkaSettings, assign_all, check_broker, consumer, create_topics, producer
+from ray_fer.streaming.kafka import (
+    BrokerError,
+    KafkaSettings,
+    assign_all,
+    check_broker,
+    consumer,
+    create_topics,
+    producer,
+)
 from ray_fer.streaming.messages import CultureInfo, FrameMessage, ModelInfo, Prediction, WindowInfo
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import Window, WindowConfig
@@ -102,7 +110,9 @@ def read(settings: KafkaSettings, topic: str, count: int, timeout_s: float = 40)
 
 
 def predictions_of(settings: KafkaSettings, count: int) -> list[Prediction]:
-    return [Prediction.model_validate_json(record.value) for record in read(settings, settings.predictions_topic, count)]
+    return [
+        Prediction.model_validate_json(record.value) for record in read(settings, settings.predictions_topic, count)
+    ]
 
 
 def frames(jpeg: bytes, stream: str, seconds: Sequence[float], first: int = 0) -> list[FrameMessage]:
@@ -149,13 +159,19 @@ def test_many_streams_each_in_order(settings: KafkaSettings, jpeg: bytes) -> Non
     assert worker.statistics.lag == 0
 
 
-def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(settings: KafkaSettings, jpeg: bytes) -> None:
+def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(
+    settings: KafkaSettings, jpeg: bytes
+) -> None:
     good = frames(jpeg, "s", tenths(0, 7))
     bad = [
         (jpeg[:-30], good[0].headers(), "truncated JPEG"),
         (b"\xff\xd8\xffnot a picture\xff\xd9", frames(jpeg, "s", [6.05], first=900)[0].headers(), "not a JPEG or PNG"),
         (jpeg, [h for h in good[0].headers() if h[0] != "pts-us"], "'pts-us' is missing"),
-        (jpeg, [("stream-id", b"s"), ("pts-us", b"1"), ("seq", b"1"), ("content-type", b"image/webp")], "not supported"),
+        (
+            jpeg,
+            [("stream-id", b"s"), ("pts-us", b"1"), ("seq", b"1"), ("content-type", b"image/webp")],
+            "not supported",
+        ),
     ]
     faces = FaceStage()
     stages = Stages(faces.find, ExpressionStage(PACKAGED).probabilities, [], ModelInfo(name="m", version="0"))

@@ -33,7 +33,9 @@ def test_zoom_is_a_central_crop() -> None:
     config = TransformConfig(canvas=224, zoom=0.5, size=112)
     ours = normalise(prepare(frames, config)[None], config)[0]
     central = vision.normalize(
-        vision.center_crop(frames.permute(0, 3, 1, 2).float() / 255, [112, 112]), list(IMAGENET_MEAN), list(IMAGENET_STD)
+        vision.center_crop(frames.permute(0, 3, 1, 2).float() / 255, [112, 112]),
+        list(IMAGENET_MEAN),
+        list(IMAGENET_STD),
     )
     torch.testing.assert_close(ours, central, atol=1e-4, rtol=1e-4)
 

@@ -36,8 +36,7 @@ def slow_choice(times: list[int], start: int, config: WindowConfig) -> list[int]
         return uniform_indices(len(times), config.frames).tolist()
     points = [int(j * step) for j in range(10_000) if start <= j * step < start + config.size_us]
     assert len(points) == config.frames
-    nearest = [min(range(len(times)), key=lambda i, p=p: (abs(times[i] - p), times[i])) for p in points]
-    return nearest
+    return [min(range(len(times)), key=lambda i, p=p: (abs(times[i] - p), times[i])) for p in points]
 
 
 def test_overlapping_windows_choose_the_same_frames() -> None:

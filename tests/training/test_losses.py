@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from torch.nn import functional
 
-from ray_fer.training.losses import focal_loss
 from ray_fer.training.loop import rate_factor
+from ray_fer.training.losses import focal_loss
 
 LOGITS = torch.randn(32, 7, generator=torch.Generator().manual_seed(0))
 TARGET = torch.randint(7, (32,), generator=torch.Generator().manual_seed(1))
@@ -53,7 +54,7 @@ def test_gradient_is_finite_at_extremes() -> None:
 
 def test_rate_rises_then_follows_a_cosine_to_zero() -> None:
     factors = [rate_factor(step, 100, 0.2) for step in range(101)]
-    assert all(a < b for a, b in zip(factors[:20], factors[1:20], strict=False))
+    assert all(a < b for a, b in pairwise(factors[:21]))
     assert factors[20] == 1.0
     assert factors[60] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
     assert factors[100] == pytest.approx(0.0, abs=1e-12)

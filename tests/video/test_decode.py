@@ -137,7 +137,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 
 
 def test_a_truncated_jpeg_is_refused(jpeg: bytes) -> None:
-    with pytest.raises(MediaError, match="truncated|damaged|not a JPEG"):
+    with pytest.raises(MediaError, match=r"truncated|damaged|not a JPEG"):
         decode_image(jpeg[:-20])
 
 
