@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -23,7 +22,7 @@ from ray_fer.serving.demo_streams import DemoStream, demo_streams, play
 from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.demo_table import live_table, summary_table
 from ray_fer.serving.local_ray import ray_session
-from ray_fer.streaming.broker import EmbeddedBroker
+from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.kafka import KafkaSettings, assign_all, check_broker, consumer, create_topics, delete_topics
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.windows import WindowConfig
@@ -108,7 +107,7 @@ def _stream(
     with ThreadPoolExecutor(1) as pool:  # rendering takes as long as deploying: do both at once
         rendering = pool.submit(demo_streams, options.labelled_streams, options.seed, folder / "streams")
         app = build_app(str(bundle), settings, windows, faces=face_replicas())
-        url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or _free_port()))
+        url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or free_port()))
         streams = rendering.result()
     console.print(f"dashboard at {url}")
     reader = consumer(settings)
@@ -199,9 +198,3 @@ def _terminated_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

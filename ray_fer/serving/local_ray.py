@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import warnings
@@ -31,6 +32,9 @@ def ray_session(worker_logs: bool = False) -> Iterator[bool]:
     folder = None
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray secures a local cluster with a token. One of our own keeps it from saving one in ~/.ray, where it would
+        # change how the user's next `ray start` behaves.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         folder = tempfile.mkdtemp(prefix="ray-fer-")  # short on purpose: Ray puts sockets in it
     quieten()
     # Batches come as read-only views of Ray's object store; the training loop does not write to them.

