@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,8 +15,9 @@ from ray_fer.serving.local_ray import quieten
 def deployed(app: serve.Application, name: str, host: str, port: int, keep: bool = False) -> Iterator[str]:
     """Deploy `app` at route "/" and yield its URL; delete it at the end unless `keep`.
 
-    Starts Serve at `host`:`port` where none runs. A Serve that runs already keeps its own address, and is left running.
-    Raises RuntimeError with Serve's reason when the application does not come up.
+    Starts Serve at `host`:`port` where none runs, and stops it again when no other application has come to it. A Serve
+    that runs already keeps its own address, and is left running. Raises RuntimeError with Serve's reason when the
+    application does not come up.
     """
     running = bool(serve.status().proxies)
     quieten()
@@ -29,3 +31,6 @@ def deployed(app: serve.Application, name: str, host: str, port: int, keep: bool
     finally:
         if not keep:
             serve.delete(name)
+            # On a Ray of our own, Serve goes with it: stopping it first only makes its controller complain.
+            if not running and "RAY_ADDRESS" in os.environ and not serve.status().applications:
+                serve.shutdown()

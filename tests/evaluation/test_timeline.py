@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_fer.evaluation.timeline import COLOURS, plot_timeline
+from ray_fer.labels import EXPRESSIONS
+from ray_fer.streaming.messages import CultureInfo, ModelInfo, Prediction, WindowInfo
+from ray_fer.video.decode import decode_image
+
+
+def prediction(index: int, expression: str | None) -> Prediction:
+    return Prediction(
+        stream_id="camera",
+        window=WindowInfo(index=index, start_us=index * 10**6, end_us=(index + 5) * 10**6, frames=9, faces=9),
+        status="ok" if expression else "no_face",
+        expression=expression,
+        probabilities={expression: 1.0} if expression else {},
+        culture=CultureInfo(source="global_prior", weights={}),
+        model=ModelInfo(name="m", version="1"),
+    )
+
+
+def share_of(image: np.ndarray, colour: str) -> float:
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return float((np.abs(image.astype(int) - wanted).max(axis=2) < 12).mean())
+
+
+def test_blocks_have_the_colours_of_their_expressions(tmp_path: Path) -> None:
+    path = plot_timeline(
+        [prediction(0, "Happy"), prediction(1, "Happy"), prediction(2, None)], tmp_path / "sub" / "t.png"
+    )
+    image = decode_image(path.read_bytes())
+    # The legend shows every colour; the lane shows happy over two of its three seconds.
+    assert share_of(image, COLOURS["Happy"]) > 5 * share_of(image, COLOURS["Sad"])
+    assert set(COLOURS) == set(EXPRESSIONS)
+
+
+def test_nothing_to_plot(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no prediction"):
+        plot_timeline([], tmp_path / "t.png")
