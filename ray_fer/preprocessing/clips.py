@@ -70,6 +70,8 @@ class ClipPreprocessor:
             return row | self._faces(row)
         except MediaError as error:
             return row | {"error": str(error)}
+        except Exception as error:  # whatever a decoder makes of a strange file, it costs this clip and no other
+            return row | {"error": f"{row['path']}: {type(error).__name__}: {error}"}
 
     def _faces(self, row: dict[str, Any]) -> dict[str, Any]:
         images, times = sample_frames(row, self._frames)

@@ -103,7 +103,16 @@ def create_topics(settings: KafkaSettings) -> None:
             if topic in existing:
                 continue
             with contextlib.suppress(TopicAlreadyExistsError):
-                admin.create_topics({topic: {"num_partitions": settings.partitions, "replication_factor": 1}})
+                # -1: as many replicas as the cluster's default says.
+                admin.create_topics(
+                    {
+                        topic: {
+                            "num_partitions": settings.partitions,
+                            "replication_factor": -1,
+                            "configs": {"max.message.bytes": str(_REQUEST)},
+                        }
+                    }
+                )
     except KafkaError as error:
         raise BrokerError(f"cannot create topics at {settings.bootstrap_servers}: {error}") from error
     finally:

@@ -178,7 +178,8 @@ class StreamWorker:
         lag = 0
         for partition, progress in self._partitions.items():
             end = consumer.highwater(partition)
-            unread = 0 if end is None else max(0, end - progress.handled)
+            # By position, which also passes over what is no record for us, such as the markers of transactions.
+            unread = 0 if end is None else max(0, end - consumer.position(partition))
             lag += unread
             for stream_id, stream in list(progress.streams.items()):
                 room = _WINDOWS_PER_TURN - len(windows)

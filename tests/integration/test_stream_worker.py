@@ -26,7 +26,7 @@ from ray_fer.streaming.kafka import (
     create_topics,
     producer,
 )
-from ray_fer.streaming.messages import CultureInfo, FrameMessage, ModelInfo, Prediction, WindowInfo
+from ray_fer.streaming.messages import MAX_FRAME_BYTES, CultureInfo, FrameMessage, ModelInfo, Prediction, WindowInfo
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import Window, WindowConfig
 from ray_fer.streaming.worker import Inference, StreamWorker
@@ -233,6 +233,17 @@ def test_a_slow_model_holds_the_stream_back_and_loses_nothing(settings: KafkaSet
     )
     # Full windows hold all of their frames: none was closed early because the worker was busy.
     assert {p.window.frames for p in got if p.window.index <= 5} == {50}
+    assert worker.statistics.dead_letters == 0
+
+
+def test_large_frames_pass(settings: KafkaSettings, jpeg: bytes) -> None:
+    """A frame near the limit of 8 MiB goes through producer, topic and consumer: their limits agree."""
+    large = jpeg[:-2] + b"\0" * (MAX_FRAME_BYTES - len(jpeg)) + jpeg[-2:]
+    assert len(large) == MAX_FRAME_BYTES
+    with running(settings) as worker:
+        send(settings, [FrameMessage("s", 0, 0, "image/jpeg", large)])
+        (only,) = predictions_of(settings, 1)
+    assert only.window.frames == 1
     assert worker.statistics.dead_letters == 0
 
 
