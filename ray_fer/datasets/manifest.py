@@ -83,7 +83,7 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     if path.is_dir():
         path = path / "manifest.parquet"
     if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer synth` or `ray-fer import`")
+        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer synth`")
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:

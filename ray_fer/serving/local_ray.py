@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def ray_session(worker_logs: bool = False) -> Iterator[bool]:
         else:
             ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=worker_logs, logging_level=logging.ERROR)
         context = DataContext.get_current()
-        context.enable_progress_bars = False
+        context.enable_progress_bars = sys.stderr.isatty()
         context.print_on_execution_start = False
         yield folder is not None
     finally:

@@ -24,6 +24,11 @@ from tests.integration.conftest import need
 Leftovers = Callable[[], tuple[set[int], set[str]]]
 
 
+def _hear_interrupts() -> None:
+    """A shell's background job ignores SIGINT and hands that down; a demo in a terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Demo:
     """A running demo: its output so far, and the address of its page."""
 
@@ -32,8 +37,9 @@ class Demo:
         self.folder = folder / "out"
         self._lines: list[str] = []
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
-        )
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder,
+            preexec_fn=_hear_interrupts,
+        )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
