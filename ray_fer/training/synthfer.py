@@ -33,7 +33,7 @@ PACKAGED = SynthFerSize(train=1568, val=112, test=112)
 """What the bundle in the package was trained on."""
 
 SIZES = {"demo": DEMO, "packaged": PACKAGED}
-EPOCHS = {"demo": 20, "packaged": 16}
+EPOCHS = {"demo": 25, "packaged": 16}
 """Epochs of recipe `cafer-small` that go with each size."""
 
 
