@@ -20,11 +20,10 @@ def quieten() -> None:
 
 
 @contextmanager
-def ray_session(worker_logs: bool = False) -> Iterator[bool]:
+def ray_session() -> Iterator[None]:
     """Connect to RAY_ADDRESS if it is set, else start a local Ray in a temporary folder and remove both at the end.
 
-    Yields whether this Ray is our own. Quiet: what Ray and its workers log goes to Ray's own files, unless
-    `worker_logs` is set.
+    Quiet: what Ray and its workers log goes to Ray's own files.
     """
     import ray
     from ray.data import DataContext
@@ -42,13 +41,13 @@ def ray_session(worker_logs: bool = False) -> Iterator[bool]:
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     try:
         if address is not None:
-            ray.init(address=address, log_to_driver=worker_logs, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=worker_logs, logging_level=logging.ERROR)
+            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         context = DataContext.get_current()
         context.enable_progress_bars = sys.stderr.isatty()
         context.print_on_execution_start = False
-        yield folder is not None
+        yield
     finally:
         ray.shutdown()
         if folder is not None:
