@@ -1,0 +1,38 @@
+"""The `ray-fer` command: parses and calls, holds no logic. Heavy modules are imported inside the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from ray_fer.cli.live import demo, doctor, predict, serve
+from ray_fer.cli.pipeline import aus, models, preprocess, priors, train
+from ray_fer.cli.stream import produce, tail
+from ray_fer.cli.synth import synth
+
+__all__ = ["app", "aus", "main", "preprocess", "serve", "train"]
+
+app = typer.Typer(
+    name="ray-fer",
+    help="Distributed dynamic facial expression recognition: preprocess, train, and run on live Kafka video streams.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    demo, doctor, predict, synth, preprocess, aus, priors, train, serve, models,
+)  # fmt: skip
+for _command in _COMMANDS:
+    app.command()(_command)
+
+_stream = typer.Typer(help="Send video to Kafka and watch predictions.", no_args_is_help=True)
+_stream.command()(produce)
+_stream.command()(tail)
+app.add_typer(_stream, name="stream")
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point of `ray-fer`."""
+    return app(arguments)

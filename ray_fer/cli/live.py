@@ -1,0 +1,144 @@
+"""Commands that run a model: the demo, one file, a Kafka topic; and what this machine lacks for them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ray_fer.cli.options import AsJson, Servers
+from ray_fer.errors import exit_on_bad_input
+
+
+@exit_on_bad_input
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="stop when the videos end, and print a summary")] = False,
+    train: Annotated[
+        bool, typer.Option("--train", help="first train a model from nothing (about five minutes)")
+    ] = False,
+    model: Annotated[Path | None, typer.Option(help="bundle to run (default: the one in the package)")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="use this Kafka instead of the embedded broker")] = None,
+    output: Annotated[Path, typer.Option(help="folder for predictions.jsonl, timeline.png, summary.json")] = Path(
+        "ray-fer-demo"
+    ),
+    labelled_streams: Annotated[int, typer.Option(min=0, max=64, help="SynthFER streams with known labels")] = 8,
+    speed: Annotated[float, typer.Option(min=0.1, max=20, help="playback speed; 1 is real time")] = 1.0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of the web page; 0 picks a free one")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the whole live system on this machine: Kafka, Ray Serve, real video, a live table and a web page.
+
+    Without --once the videos repeat until Ctrl-C. RAY_ADDRESS joins a running Ray instead of starting one.
+    """
+    from ray_fer.serving.demo import DemoError, DemoOptions, run_demo
+    from ray_fer.serving.demo_table import wide_console
+
+    if train and model is not None:
+        raise ValueError("--train makes its own model; leave out --model")
+    options = DemoOptions(once, train, model, bootstrap_servers, output, labelled_streams, speed, port)
+    try:
+        summary = run_demo(options, wide_console(stderr=as_json))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except DemoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    if as_json:
+        print(json.dumps(summary))
+
+
+@exit_on_bad_input
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or 'packaged' for the one in the package")],
+    video: Annotated[Path, typer.Argument(help="video file")],
+    size: Annotated[float, typer.Option(min=0.1, help="seconds per window")] = 5.0,
+    stride: Annotated[float, typer.Option(min=0.05, help="seconds between the starts of windows")] = 1.0,
+    as_json: AsJson = False,
+    plot: Annotated[Path | None, typer.Option(help="also write a timeline to this PNG")] = None,
+) -> None:
+    """Predict the expression in every window of a video, without Kafka or Ray.
+
+    Gives the same windows as the stream does for the same video.
+    """
+    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.serving.demo_table import wide_console, windows_table
+    from ray_fer.serving.predict import predict_video
+    from ray_fer.streaming.windows import WindowConfig
+
+    folder = PACKAGED if str(bundle) == "packaged" else bundle
+    config = WindowConfig(size=size, stride=stride, frames=load_bundle(folder).config.preprocessing.frames)
+    predictions = []
+    for prediction in predict_video(folder, video, config):
+        predictions.append(prediction)
+        if as_json:
+            print(prediction.model_dump_json(), flush=True)
+    if not as_json:
+        wide_console().print(windows_table(predictions))
+    if plot is not None:
+        from ray_fer.evaluation.timeline import plot_timeline
+
+        Console(stderr=True).print(f"timeline: {plot_timeline(predictions, plot)}", soft_wrap=True)
+
+
+@exit_on_bad_input
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder, or 'packaged'")],
+    bootstrap_servers: Servers,
+    frames_topic: Annotated[str, typer.Option(help="input topic")] = "frames",
+    predictions_topic: Annotated[str, typer.Option(help="output topic")] = "predictions",
+    dead_letter_topic: Annotated[str, typer.Option(help="where bad input goes")] = "frames-dead-letter",
+    group: Annotated[str, typer.Option(help="consumer group")] = "ray-fer",
+    size: Annotated[float, typer.Option(min=0.1, help="seconds per window")] = 5.0,
+    stride: Annotated[float, typer.Option(min=0.05, help="seconds between the starts of windows")] = 1.0,
+    lateness: Annotated[float, typer.Option(min=0, help="seconds that a window waits for late frames")] = 0.5,
+    idle_timeout: Annotated[float, typer.Option(min=0.1, help="seconds of silence that close a stream")] = 5.0,
+    host: Annotated[str, typer.Option(help="address of the dashboard")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the dashboard")] = 8000,
+    face_replicas: Annotated[int | None, typer.Option(min=1, help="face stage replicas (default: one per CPU)")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="run until interrupted, or leave it running")] = True,
+) -> None:
+    """Run a model on a Kafka topic of frames with Ray Serve, on the Ray of RAY_ADDRESS or one of its own."""
+    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.serving.local_ray import ray_session
+    from ray_fer.serving.serve_stream import serve_stream
+    from ray_fer.streaming.kafka import KafkaSettings, check_broker
+    from ray_fer.streaming.windows import WindowConfig
+
+    folder = PACKAGED if str(bundle) == "packaged" else bundle
+    frames = load_bundle(folder).config.preprocessing.frames
+    check_broker(bootstrap_servers)
+    settings = KafkaSettings(
+        bootstrap_servers=bootstrap_servers, frames_topic=frames_topic, predictions_topic=predictions_topic,
+        dead_letter_topic=dead_letter_topic, group=group,
+    )  # fmt: skip
+    windows = WindowConfig(
+        size=size, stride=stride, frames=frames, allowed_lateness=lateness, idle_timeout=idle_timeout
+    )
+    with ray_session():
+        serve_stream(folder, settings, windows, host, port, face_replicas, wait)
+
+
+@exit_on_bad_input
+def doctor(
+    bootstrap_servers: Annotated[str | None, typer.Option(help="also check this Kafka broker")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is installed and what is missing, with what to do; exit code 1 if the demo could not run."""
+    from ray_fer.doctor import examine
+
+    checks = examine(bootstrap_servers)
+    if as_json:
+        print(json.dumps([vars(check) for check in checks]))
+    else:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for check in checks:
+            mark = "[green]ok[/]" if check.ok else ("[red]missing[/]" if check.needed else "[yellow]optional[/]")
+            table.add_row(mark, check.name, check.detail)
+        Console().print(table)
+    if any(check.needed and not check.ok for check in checks):
+        raise SystemExit(1)
