@@ -10,6 +10,17 @@ from __future__ import annotations
 EXPRESSIONS: tuple[str, ...] = ("Angry", "Disgust", "Fear", "Happy", "Neutral", "Sad", "Surprise")
 """The seven basic expressions, in the order of GCC-FER's Table II."""
 
+COMPOUND_EXPRESSIONS: tuple[str, ...] = (*EXPRESSIONS, "Anxiety", "Contempt", "Disappointment", "Helplessness")
+"""The eleven single expressions of MAFW; Contempt is also a class of FER+."""
+
+MICRO_EXPRESSIONS: tuple[str, ...] = ("Negative", "Positive", "Surprise")
+"""The three classes of composite micro-expression protocols (MEGC 2019, EthnicMER's Table III)."""
+
+MICRO_EMOTIONS: tuple[str, ...] = (
+    "Anger", "Contempt", "Disgust", "Fear", "Happiness", "Others", "Repression", "Sadness", "Surprise",
+)  # fmt: skip
+"""What the coders of CASME II and SAMM wrote down, before any three-class map."""
+
 CULTURES: tuple[str, ...] = ("African", "Caucasian", "East Asian", "South Asian")
 """GCC-FER's four culture groups."""
 

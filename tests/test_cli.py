@@ -15,7 +15,22 @@ from ray_fer.doctor import Check, examine
 from ray_fer.streaming.messages import Prediction
 
 JOBS = Path(__file__).parents[1] / "jobs"
-COMMANDS = ["demo", "doctor", "predict", "synth", "preprocess", "aus", "priors", "train", "serve", "models"]
+COMMANDS = [
+    "demo",
+    "doctor",
+    "predict",
+    "datasets",
+    "import",
+    "split",
+    "mix",
+    "synth",
+    "preprocess",
+    "aus",
+    "priors",
+    "train",
+    "serve",
+    "models",
+]
 
 
 def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.pipeline import aus, models, preprocess, priors, train
 from ray_fer.cli.stream import produce, tail
@@ -21,11 +22,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS: tuple[Callable[..., None], ...] = (
-    demo, doctor, predict, synth, preprocess, aus, priors, train, serve, models,
-)  # fmt: skip
-for _command in _COMMANDS:
-    app.command()(_command)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
+    "split": split, "mix": mix,
+    "synth": synth, "preprocess": preprocess, "aus": aus, "priors": priors, "train": train,
+    "serve": serve, "models": models,
+}  # fmt: skip
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 _stream = typer.Typer(help="Send video to Kafka and watch predictions.", no_args_is_help=True)
 _stream.command()(produce)

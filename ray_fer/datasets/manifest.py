@@ -44,7 +44,12 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """One row. `label` and `culture` are names (`ray_fer.labels`), `path` is relative to the manifest's folder."""
+    """One row. `label` and `culture` are names (`ray_fer.labels`), `path` is absolute or relative to the manifest's
+    folder.
+
+    Media `frames` is a folder of images, or a folder and a pattern of file names where clips share a folder. Folds
+    count from 1; the fold of a clip is the one that tests it.
+    """
 
     clip_id: str
     dataset: str
@@ -66,8 +71,12 @@ class Clip:
 
 def write_manifest(clips: Iterable[Clip], path: str | Path) -> Path:
     """Write clips as Parquet. Raises ManifestError for a repeated `clip_id` or an unknown `media`."""
+    return write_rows([dataclasses.asdict(clip) for clip in clips], path)
+
+
+def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
+    """Write rows as `read_manifest` gives them (absolute paths stay absolute). Raises as `write_manifest` does."""
     path = Path(path)
-    rows = [dataclasses.asdict(clip) for clip in clips]
     _check(rows, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
@@ -83,7 +92,7 @@ def read_manifest(path: str | Path) -> list[dict[str, Any]]:
     if path.is_dir():
         path = path / "manifest.parquet"
     if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer synth`")
+        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer import` or `ray-fer synth`")
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:

@@ -22,6 +22,7 @@ from ray_fer.datasets.manifest import SCHEMA, read_manifest
 from ray_fer.video.decode import MediaError, count_frames, decode_image, encode_jpeg, iter_frames
 from ray_fer.video.face_clip import assemble, find_face
 from ray_fer.video.faces import BLENDSHAPES, LANDMARKS, FaceFinder
+from ray_fer.video.frame_folder import frame_files
 from ray_fer.video.sampling import uniform_indices
 
 
@@ -92,8 +93,8 @@ class ClipPreprocessor:
 def sample_frames(row: dict[str, Any], frames: int) -> tuple[list[np.ndarray], list[float]]:
     """`frames` images uint8 [H,W,3] spread uniformly over a manifest row's clip, and their times in seconds.
 
-    Reads videos (`start_frame`..`end_frame`, end exclusive), folders of images in name order, and single images.
-    Raises MediaError with the file's name and the reason.
+    Reads videos (`start_frame`..`end_frame`, end exclusive), folders of images in the order of their numbers, and
+    single images. Raises MediaError with the file's name and the reason.
     """
     path = Path(row["path"])
     if row["media"] == "video":
@@ -108,7 +109,7 @@ def sample_frames(row: dict[str, Any], frames: int) -> tuple[list[np.ndarray], l
         return [decoded[i].image for i in indices.tolist()], [decoded[i].pts_us / 1e6 for i in indices.tolist()]
     files = [path]
     if row["media"] == "frames":
-        files = sorted(p for p in path.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        files = frame_files(path)
         if not files:
             raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
     chosen = [files[i] for i in uniform_indices(len(files), frames).tolist()]

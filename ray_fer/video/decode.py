@@ -106,6 +106,13 @@ def count_frames(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> int
             raise MediaError(name, f"damaged: {_short(error)}") from error
 
 
+def video_size(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """(width, height) of a video's frames in pixels, from its header."""
+    with _open(os.fspath(path), limits) as container:
+        context = container.streams.video[0].codec_context
+        return int(context.width), int(context.height)
+
+
 def decode_image(data: bytes, name: str = "image", limits: DecodeLimits = DEFAULT_LIMITS) -> np.ndarray:
     """Decode one JPEG or PNG into uint8 [H,W,3] RGB; raises MediaError when it is broken or too large."""
     if len(data) > limits.max_image_bytes:
