@@ -23,6 +23,7 @@ COMMANDS = [
     "import",
     "split",
     "mix",
+    "curate",
     "synth",
     "preprocess",
     "aus",

@@ -7,13 +7,14 @@ from typing import Any
 
 import typer
 
+from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.pipeline import aus, models, preprocess, priors, train
 from ray_fer.cli.stream import produce, tail
-from ray_fer.cli.synth import synth
+from ray_fer.cli.synth import bench_synth, synth
 
-__all__ = ["app", "aus", "main", "preprocess", "serve", "train"]
+__all__ = ["app", "aus", "bench_synth", "main", "preprocess", "serve", "train"]
 
 app = typer.Typer(
     name="ray-fer",
@@ -25,7 +26,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
     "split": split, "mix": mix,
-    "synth": synth, "preprocess": preprocess, "aus": aus, "priors": priors, "train": train,
+    "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors, "train": train,
     "serve": serve, "models": models,
 }  # fmt: skip
 for _name, _command in _COMMANDS.items():

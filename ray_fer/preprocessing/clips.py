@@ -19,11 +19,10 @@ import ray
 import ray.data
 
 from ray_fer.datasets.manifest import SCHEMA, read_manifest
-from ray_fer.video.decode import MediaError, count_frames, decode_image, encode_jpeg, iter_frames
+from ray_fer.video.clip_frames import clip_frames
+from ray_fer.video.decode import MediaError, encode_jpeg
 from ray_fer.video.face_clip import assemble, find_face
 from ray_fer.video.faces import BLENDSHAPES, LANDMARKS, FaceFinder
-from ray_fer.video.frame_folder import frame_files
-from ray_fer.video.sampling import uniform_indices
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class ClipPreprocessor:
 
     def _faces(self, row: dict[str, Any]) -> dict[str, Any]:
         images, times = sample_frames(row, self._frames)
-        found = [find_face(self._finder, image) for image in images]
+        box = None if row["bbox"] is None else tuple(row["bbox"])
+        found = [find_face(self._finder, image, box) for image in images]
         clip = assemble(found)
         if not clip.found.any():
             raise MediaError(row["path"], f"no face in any of {self._frames} sampled frames")
@@ -93,30 +93,13 @@ class ClipPreprocessor:
 def sample_frames(row: dict[str, Any], frames: int) -> tuple[list[np.ndarray], list[float]]:
     """`frames` images uint8 [H,W,3] spread uniformly over a manifest row's clip, and their times in seconds.
 
-    Reads videos (`start_frame`..`end_frame`, end exclusive), folders of images in the order of their numbers, and
-    single images. Raises MediaError with the file's name and the reason.
+    A clip with fewer frames repeats its last. Images have no time and count 0, 1, 2, ... Raises MediaError with the
+    file's name and the reason.
     """
-    path = Path(row["path"])
-    if row["media"] == "video":
-        start = row["start_frame"] or 0
-        end = row["end_frame"] if row["end_frame"] is not None else count_frames(path)
-        if end <= start:
-            raise MediaError(str(path), f"the clip's range {start}..{end} holds no frame")
-        indices = start + uniform_indices(end - start, frames)
-        decoded = {frame.index: frame for frame in iter_frames(path, wanted=indices.tolist())}
-        if len(decoded) < len(set(indices.tolist())):
-            raise MediaError(str(path), f"ends before frame {int(indices.max())} of the clip")
-        return [decoded[i].image for i in indices.tolist()], [decoded[i].pts_us / 1e6 for i in indices.tolist()]
-    files = [path]
-    if row["media"] == "frames":
-        files = frame_files(path)
-        if not files:
-            raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
-    chosen = [files[i] for i in uniform_indices(len(files), frames).tolist()]
-    missing = next((file for file in chosen if not file.is_file()), None)
-    if missing is not None:
-        raise MediaError(str(missing), "no such file")
-    return [decode_image(file.read_bytes(), str(file)) for file in chosen], [float(i) for i in range(frames)]
+    found = clip_frames(row, frames)
+    found += [found[-1]] * (frames - len(found))
+    times = [f.pts_us / 1e6 for f in found] if row["media"] == "video" else [float(i) for i in range(frames)]
+    return [frame.image for frame in found], times
 
 
 def preprocess(

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ray_fer.video.boxes import Box, crop_box, widened
 from ray_fer.video.faces import ALIGNED_SIZE, BLENDSHAPES, LANDMARKS, FaceFinder, align
+
+BOX_MARGIN = 0.25
+"""A clip has one box, the median over its frames; people move, and detectors want some space around a face."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,23 @@ class FaceClip:
     """bool [T]"""
 
 
-def find_face(finder: FaceFinder, image: np.ndarray) -> FaceFrame | None:
-    """Detect and align the largest face of `image` uint8 [H,W,3]; None when there is none."""
-    face = finder.find(image)
+def find_face(finder: FaceFinder, image: np.ndarray, box: Box | None = None) -> FaceFrame | None:
+    """Detect and align the largest face of `image` uint8 [H,W,3]; None when there is none.
+
+    With `box` (a manifest's `bbox`) only that part of the image is searched, and a margin around it.
+    """
+    view, (left, top) = (image, (0, 0)) if box is None else crop_box(image, widened(box, BOX_MARGIN))
+    if view.size == 0:
+        return None
+    face = finder.find(view)
     if face is None:
         return None
+    landmarks = face.landmarks + np.array([left, top, 0], np.float32)
     try:
-        crop = align(image, face.landmarks)
+        crop = align(image, landmarks)
     except ValueError:
         return None
-    return FaceFrame(crop, face.landmarks, face.blendshapes)
+    return FaceFrame(crop, landmarks, face.blendshapes)
 
 
 def assemble(frames: list[FaceFrame | None]) -> FaceClip:

@@ -58,18 +58,22 @@ class FaceFinder:
 
     def find(self, image: np.ndarray) -> Face | None:
         """Largest face (by eye distance) in `image` uint8 [H,W,3] RGB, or None."""
-        mp_image = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
+        return max(self._detect(image), key=lambda face: _eye_distance(face.landmarks), default=None)
+
+    def _detect(self, image: np.ndarray) -> list[Face]:
         if self._task is None:
-            raise ValueError("this FaceFinder is closed")
+            raise ValueError(f"this {type(self).__name__} is closed")
+        mp_image = self._mp.Image(image_format=self._mp.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         result = self._task.detect(mp_image)
-        if not result.face_landmarks:
-            return None
         height, width = image.shape[:2]
         scale = np.array([width, height, width], np.float32)
-        faces = [np.array([[p.x, p.y, p.z] for p in one], np.float32) * scale for one in result.face_landmarks]
-        best = int(np.argmax([_eye_distance(landmarks) for landmarks in faces]))
-        shapes = np.array([c.score for c in result.face_blendshapes[best]], np.float32)
-        return Face(faces[best], shapes)
+        return [
+            Face(
+                np.array([[p.x, p.y, p.z] for p in landmarks], np.float32) * scale,
+                np.array([shape.score for shape in shapes], np.float32),
+            )
+            for landmarks, shapes in zip(result.face_landmarks, result.face_blendshapes, strict=True)
+        ]
 
     def close(self) -> None:
         """Release the native task; safe to call twice."""

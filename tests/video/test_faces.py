@@ -113,3 +113,17 @@ def test_optical_flow_of_opencv_contrib_is_there() -> None:
     import cv2
 
     assert hasattr(cv2, "optflow"), "run: pip install --force-reinstall --no-deps opencv-contrib-python"
+
+
+def test_the_box_of_a_manifest_chooses_the_person(media: Path) -> None:
+    """Two people in the picture: without a box the larger face, with one the face in it, at its place in the image."""
+    image = decode_image((media / "multi_face.jpg").read_bytes())
+    boxes = [(290.0, 245.0, 90.0, 110.0), (500.0, 310.0, 90.0, 110.0)]
+    with FaceFinder() as finder:
+        for left, top, width, height in boxes:
+            found = find_face(finder, image, (left, top, width, height))
+            assert found is not None
+            centre = found.landmarks[:, :2].mean(0)
+            assert left < centre[0] < left + width
+            assert top < centre[1] < top + height
+        assert find_face(finder, image, (-500.0, 0.0, 10.0, 10.0)) is None
