@@ -7,20 +7,8 @@ import pytest
 
 from ray_fer.evaluation.timeline import COLOURS, plot_timeline
 from ray_fer.labels import EXPRESSIONS
-from ray_fer.streaming.messages import CultureInfo, ModelInfo, Prediction, WindowInfo
 from ray_fer.video.decode import decode_image
-
-
-def prediction(index: int, expression: str | None) -> Prediction:
-    return Prediction(
-        stream_id="camera",
-        window=WindowInfo(index=index, start_us=index * 10**6, end_us=(index + 5) * 10**6, frames=9, faces=9),
-        status="ok" if expression else "no_face",
-        expression=expression,
-        probabilities={expression: 1.0} if expression else {},
-        culture=CultureInfo(source="global_prior", weights={}),
-        model=ModelInfo(name="m", version="1"),
-    )
+from tests.predictions import prediction
 
 
 def share_of(image: np.ndarray, colour: str) -> float:

@@ -10,8 +10,9 @@ from ray_fer.bundle import PACKAGED
 from ray_fer.serving.demo_streams import DemoStream
 from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.predict import predict_video
-from ray_fer.streaming.messages import CultureInfo, FrameMessage, ModelInfo, Prediction, WindowInfo
+from ray_fer.streaming.messages import FrameMessage
 from ray_fer.streaming.windows import WindowConfig
+from tests.predictions import prediction
 
 
 def test_one_window_for_every_second(media: Path) -> None:
@@ -34,19 +35,6 @@ def test_a_rendered_smile_is_recognised(happy_clip: Path) -> None:
 def test_windows_must_hold_what_the_model_reads(media: Path) -> None:
     with pytest.raises(ValueError, match="windows of 8 frames, but the model reads 16"):
         list(predict_video(PACKAGED, media / "single_face.mp4", WindowConfig(frames=8)))
-
-
-def prediction(index: int, expression: str | None) -> Prediction:
-    return Prediction(
-        stream_id="s",
-        window=WindowInfo(index=index, start_us=index * 10**6, end_us=(index + 5) * 10**6, frames=50, faces=16),
-        status="ok" if expression else "no_face",
-        expression=expression,
-        probabilities={expression: 1.0} if expression else {},
-        culture=CultureInfo(source="global_prior", weights={}),
-        model=ModelInfo(name="m", version="1"),
-        latency_ms=100.0 * index,
-    )
 
 
 def test_the_summary_scores_only_windows_that_cover_one_label(tmp_path: Path, jpeg: bytes) -> None:
