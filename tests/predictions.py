@@ -6,7 +6,7 @@ from ray_fer.streaming.messages import CultureInfo, ModelInfo, Prediction, Windo
 
 
 def prediction(index: int, expression: str | None) -> Prediction:
-    """Window `index` of five seconds: certain of `expression`, or without a face when it is None. Later ones come later."""
+    """Window `index` of five seconds: certain of `expression`, or without a face when it is None."""
     return Prediction(
         stream_id="s",
         window=WindowInfo(index=index, start_us=index * 10**6, end_us=(index + 5) * 10**6, frames=50, faces=16),

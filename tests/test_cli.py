@@ -23,7 +23,6 @@ COMMANDS = [
     "import",
     "split",
     "mix",
-    "curate",
     "synth",
     "preprocess",
     "aus",
@@ -111,6 +110,11 @@ def test_unknown_flags_and_values(arguments: list[str]) -> None:
         (["demo", "--model", "/absent"], "no such bundle"),
         (["train", "--output", "x"], "either --store"),
         (["train", "--output", "x", "--synthfer", "huge"], "expected one of demo, packaged"),
+        (["synth"], "give the folder to write to"),
+        (["synth", "x", "--preset", "huge"], "expected one of balanced, gccfer, micro, scene"),
+        (["synth", "x", "--strength", "2"], "strength 2 is not between 0"),
+        (["synth", "x", "--val-share", "0.5", "--test-share", "0.5"], "leave nothing for training"),
+        (["synth", "x", "--faces", "/absent"], "/absent: no such folder"),
         (["preprocess", "/absent.parquet", "x"], "no such manifest"),
         (["priors", "/absent", "x"], "no such AU table"),
         (["predict", "packaged", "x.mp4", "--size", "1", "--stride", "3"], "fall between windows"),
@@ -141,10 +145,17 @@ def test_models_lists_what_can_be_trained() -> None:
 
 
 def test_synth_writes_a_manifest(tmp_path: Path) -> None:
-    result = run("synth", tmp_path / "data", "--clips", "2", "--test", "1", "--workers", "1")
+    result = run("synth", tmp_path / "data", "--clips", "3", "--test-share", "0.34", "--workers", "1")
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(tmp_path / "data" / "manifest.parquet")
     assert len(list((tmp_path / "data" / "videos").glob("*.mp4"))) == 3
+
+
+def test_synth_writes_a_contact_sheet(tmp_path: Path) -> None:
+    result = run("synth", tmp_path, "--preset", "scene", "--preview")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(tmp_path / "preview.png")
+    assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_doctor_finds_everything_here_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,9 +54,11 @@ def import_dataset(
     ] = None,
     split_rule: Annotated[
         str | None,
-        typer.Option(help="eila: paper (default), released, or group (nobody is in two splits)"),
+        typer.Option(help="eila: released (default), section-3.1, or group (nobody is in two splits)"),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="fail if any row cannot be used")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="fail on any problem, and on sizes that are not the published ones")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -82,15 +85,17 @@ def import_dataset(
         )  # fmt: skip
     problems = reading.report.problems
     for problem in problems[:SHOWN_PROBLEMS]:
-        print(f"passed over {problem}", file=sys.stderr)
-    if strict and problems:
-        raise ValueError(
-            f"{len(problems)} rows cannot be used, the first: {problems[0]}; mend them, or leave out --strict"
-        )
+        print(f"problem: {problem}", file=sys.stderr)
+    if strict and (problems or reading.report.differences):
+        first = problems[0] if problems else reading.report.differences[0]
+        count = len(problems) + len(reading.report.differences)
+        raise ValueError(f"{count} problems, the first: {first}; mend them, or leave out --strict")
     write_manifest(reading.clips, output)
+    listed = output.with_suffix(".problems.csv")
+    listed.unlink(missing_ok=True)
     if problems:
-        where = reading.report.write_problems(output.with_suffix(".problems.csv"))
-        print(f"{len(problems)} rows passed over; all of them with reasons: {where}", file=sys.stderr)
+        reading.report.write_problems(listed)
+        print(f"{len(problems)} problems; all of them: {listed}", file=sys.stderr)
     _show_reading(reading, output, as_json)
 
 
@@ -140,7 +145,12 @@ def split(
         raise ValueError(f"unknown scheme {scheme!r}; expected kfold, loso or fixed")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another file or pass --overwrite")
-    rows = [row for manifest in manifests for row in read_manifest(manifest)]
+    parts = [read_manifest(manifest) for manifest in manifests]
+    rows = [row for part in parts for row in part]
+    people = Counter(subject for part in parts for subject in {row["subject_id"] for row in part} if subject)
+    shared = [subject for subject, count in people.items() if count > 1]
+    if shared:
+        print(f"note: subject {shared[0]} is in several manifests, and taken for one person", file=sys.stderr)
     column = "split" if scheme == "fixed" else "fold"
     given = sum(row[column] is not None for row in rows)
     if given and not replace:
@@ -186,6 +196,7 @@ def _show_reading(reading: Reading, output: Path, as_json: bool) -> None:
         "problems": len(report.problems),
         "left_out": dict(report.left_out),
         "notes": report.notes,
+        "differences": report.differences,
     }
     _show([dataclasses.asdict(clip) for clip in reading.clips], output, as_json, extra)
 
@@ -211,9 +222,11 @@ def _show(rows: list[dict[str, Any]], output: Path, as_json: bool, extra: dict[s
         console.print(table)
     for note in extra.get("notes", []):
         console.print(f"note: {note}", soft_wrap=True, highlight=False, markup=False)
+    for difference in extra.get("differences", []):
+        console.print(f"differs: {difference}", soft_wrap=True, highlight=False, markup=False)
     for reason, count in extra.get("left_out", {}).items():
         print(f"left out: {count} clips: {reason}")
     total = summarise(rows)
     what = f" ({extra['variant']})" if "variant" in extra else ""
     people = f" of {total['subjects']} people" if total["subjects"] else ""
-    print(f"{output}: {total['clips']} clips{people}{what}, {extra.get('problems', 0)} rows passed over")
+    print(f"{output}: {total['clips']} clips{people}{what}, {extra.get('problems', 0)} problems")

@@ -37,7 +37,7 @@ def find_clip(folder: Path, name: str) -> tuple[Path, str] | None:
 
 
 def media_folder(root: Path, given: Path | None, known: Sequence[str], report: Report) -> Path:
-    """Folder that holds the clips: the one given, or the first of `known` below `root` that exists.
+    """Folder that holds the clips: the one given, or the first of `known` below `root` that holds any.
 
     Notes which one was taken when several exist. Raises DatasetError when there is none.
     """
@@ -45,9 +45,13 @@ def media_folder(root: Path, given: Path | None, known: Sequence[str], report: R
         if not given.is_dir():
             raise DatasetError(f"{given}: no such folder of clips")
         return given
-    found = [root / name for name in known if (root / name).is_dir()]
+    found = [root / name for name in known if _holds_clips(root / name)]
     if not found:
         raise DatasetError(f"{root}: no folder of clips; looked for {', '.join(known)}; pass --media FOLDER")
     if len(found) > 1:
         report.note(f"clips are taken from {found[0]}; --media chooses another ({', '.join(map(str, found[1:]))})")
     return found[0]
+
+
+def _holds_clips(folder: Path) -> bool:
+    return folder.is_dir() and any(path.is_dir() or media_of(path) is not None for path in folder.iterdir())

@@ -29,7 +29,7 @@ class IndexedLabels:
         one) agrees with any base; a file with both fits none.
         """
         count = len(self.classes)
-        numbers = {int(value) for value in values if _is_integer(value)}
+        numbers = {int(value) for value in values if is_integer(value)}
         if 0 in numbers and count in numbers:
             raise DatasetError(
                 f"{file}: labels 0 and {count} both occur, but there are {count} classes; the file mixes two encodings"
@@ -43,7 +43,7 @@ class IndexedLabels:
 
     def resolve(self, value: str) -> str | None:
         """Class name of one value, or None when it is no integer of this format. `check` the file first."""
-        if not _is_integer(value):
+        if not is_integer(value):
             return None
         position = int(value) - self.base
         return self.classes[position] if 0 <= position < len(self.classes) else None
@@ -118,6 +118,7 @@ MAFW_WORDS = NamedLabels(
 )
 
 
-def _is_integer(value: str) -> bool:
-    text = value.strip().removeprefix("-")
-    return text.isascii() and text.isdigit()
+def is_integer(text: str) -> bool:
+    """Whether `text` is an integer of at most nine digits: no label, vote or frame number is longer."""
+    digits = text.strip().removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 9

@@ -78,6 +78,8 @@ def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
     """Write rows as `read_manifest` gives them (absolute paths stay absolute). Raises as `write_manifest` does."""
     path = Path(path)
     _check(rows, str(path))
+    if path.is_dir() or any(parent.is_file() for parent in path.parents):
+        raise ManifestError(f"{path}: a folder, or below a file; name a file such as manifest.parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
     return path

@@ -16,7 +16,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One row that was passed over. `line` counts from 1 as editors do; None when the file has no lines."""
+    """What is wrong in a file, mostly a row that cannot be used. `line` counts from 1; None when there are no lines."""
 
     file: Path
     line: int | None
@@ -34,9 +34,11 @@ class Report:
     left_out: Counter[str] = field(default_factory=Counter)
     """Clips that a label map or protocol leaves out on purpose, by reason."""
     notes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+    """Sizes that are not the published ones."""
 
     def problem(self, file: Path, line: int | None, reason: str) -> None:
-        """Record a row that cannot be used."""
+        """Record what is wrong: a row that cannot be used, or that says something else than another."""
         self.problems.append(Problem(file, line, reason))
 
     def note(self, text: str) -> None:

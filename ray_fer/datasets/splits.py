@@ -79,6 +79,9 @@ def group_split(
         if name != "train":
             names += [name] * max(1, round(share * folds))
     names += ["train"] * (folds - len(names))
+    worst = max(abs(names.count(name) / folds - share) for name, share in wanted.items())
+    if "train" not in names or (worst > 0.05 and items >= 20):
+        raise SplitError(f"shares {dict(shares)} cannot be made of {folds} equal parts; ask for multiples of 0.05")
     return [names[number] for number in numbers]
 
 

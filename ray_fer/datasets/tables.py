@@ -121,7 +121,7 @@ def read_sheet(path: Path, report: Report, required: Sequence[str]) -> list[Row]
     SAMM's sheet has twelve rows of text before its header. Raises DatasetError when no row holds the headers.
     """
     if path.suffix.lower() == ".csv":
-        return _below_header(path, [(n, _cells(t) or []) for n, t in text_lines(path, report)], required)
+        return _below_header(path, _exported(path, report), required)
     import openpyxl
 
     if not path.is_file():
@@ -147,6 +147,25 @@ def read_sheet(path: Path, report: Report, required: Sequence[str]) -> list[Row]
     except Exception as error:  # openpyxl raises whatever a damaged archive makes it stumble over
         raise DatasetError(f"{path}: not a readable .xlsx sheet ({type(error).__name__}); save it again") from error
     return _below_header(path, rows, required)
+
+
+def _exported(path: Path, report: Report) -> list[tuple[int, list[str]]]:
+    """Rows of a sheet that was exported as CSV, whose quoted cells may hold line breaks."""
+    lines = dict(text_lines(path, report))
+    # Lines that are blank or no text are passed as blank, so that the reader's line numbers stay those of the file.
+    reader = csv.reader((lines.get(number, "") + "\n" for number in range(1, max(lines, default=0) + 1)), strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            report.problem(path, line, f"not a row of CSV: {error}")
+            continue
+        if cells is None:
+            return rows
+        if cells:
+            rows.append((line, cells))
 
 
 def _below_header(path: Path, rows: list[tuple[int, list[str]]], required: Sequence[str]) -> list[Row]:

@@ -123,6 +123,8 @@ def preprocess(
     if output.exists():
         if not overwrite:
             raise FileExistsError(f"{output} exists; choose another folder or pass --overwrite")
+        if not output.is_dir() or any(file.suffix != ".parquet" for file in output.iterdir()):
+            raise FileExistsError(f"{output} is no clip store, so it is not replaced; choose another folder")
         shutil.rmtree(output)
     cpus = ray.cluster_resources().get("CPU", 1.0)
     actors = max(1, min(workers or int(cpus), -(-len(rows) // batch_size)))

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_fer.datasets.manifest import read_manifest
-from ray_fer.datasets.synthfer import generate, plan_streams
-from ray_fer.datasets.synthfer_faces import media_folder
+from ray_fer.datasets.synthfer import generate, media_folder, plan_streams
 from ray_fer.streaming.kafka import KafkaSettings, producer
 from ray_fer.streaming.messages import FrameMessage
 from ray_fer.streaming.source import video_messages

@@ -64,7 +64,7 @@ def cafer_small(epochs: int = 18) -> Recipe:
         },
         transform=TransformConfig(left=0.09, top=0.107, side=0.82, canvas=96, zoom=0.85, size=64),
         epochs=epochs,
-        batch_size=32,
+        batch_size=16,
         learning_rate=1e-3,
         weight_decay=0.05,
         warmup=0.15,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ray_fer.datasets.manifest import read_manifest
-from ray_fer.datasets.synthfer import generate, plan
+from ray_fer.datasets.synthfer import SynthOptions, generate, plan
 from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.preprocessing.aus import compute_priors, extract_aus
 from ray_fer.preprocessing.clips import preprocess
@@ -57,9 +58,9 @@ def train_on_synthfer(
         say(f"{stage}: {seconds[stage]:.0f} s")
 
     started = time.monotonic()
-    specs = [spec for split in ("train", "val", "test") for spec in plan(getattr(size, split), seed, split)]
+    specs = plan(dataclasses.asdict(size), SynthOptions(seed=seed))
     say(f"rendering {len(specs)} SynthFER clips")
-    manifest = generate(specs, work / "synthfer")
+    manifest = generate(specs, work / "synthfer", seed=seed)
     timed("render", started)
     started = time.monotonic()
     summary = preprocess(manifest, work / "clips", frames=recipe.transform.frames, overwrite=True)

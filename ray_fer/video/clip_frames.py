@@ -32,6 +32,11 @@ def clip_frames(row: Mapping[str, Any], frames: int) -> list[Frame]:
     files = frame_files(path) if row["media"] == "frames" else [path]
     if not files:
         raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
+    if row["media"] == "frames":
+        start, end = row["start_frame"] or 0, len(files) if row["end_frame"] is None else row["end_frame"]
+        if not start < end <= len(files):
+            raise MediaError(str(path), f"the clip's range {start}..{end} is not within its {len(files)} frames")
+        files = files[start:end]
     chosen = _distinct(len(files), frames).tolist()
     return [Frame(position, position, read_image(files[position])) for position in chosen]
 

@@ -13,24 +13,30 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 def frame_files(path: str | Path) -> list[Path]:
     """Frames of a clip in the order of the numbers in their names (img9 before img10).
 
-    `path` is a folder, or a folder and a pattern of file names (``clip/face_??n (1).jpg``) where several clips share
-    one folder. Empty when there is none.
+    `path` is a folder, or where several clips share one, a folder and patterns of file names with ``|`` between them
+    (``clip/face_[0-9].jpg|face_[0-9][0-9].jpg``). Empty when there is none.
     """
     path = Path(path)
-    found = path.iterdir() if path.is_dir() else (Path(name) for name in glob.iglob(str(path)))
-    return sorted((file for file in found if file.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    patterns = (path.parent / name for name in path.name.split("|"))
+    found = path.iterdir() if path.is_dir() else (Path(name) for one in patterns for name in glob.glob(str(one)))
+    return sorted((file for file in found if _is_frame(file)), key=_natural)
 
 
 def has_frames(folder: str | Path) -> bool:
     """Whether a folder holds at least one frame; stops at the first."""
     folder = Path(folder)
-    return folder.is_dir() and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.iterdir())
+    return folder.is_dir() and any(_is_frame(file) for file in folder.iterdir())
 
 
 def frame_number(file: Path) -> int | None:
     """The last number in a frame's file name: 46 for ``reg_img46.jpg``, 5562 for ``006_05562.jpg``."""
     numbers = re.findall(r"\d+", file.stem)
     return int(numbers[-1]) if numbers else None
+
+
+def _is_frame(file: Path) -> bool:
+    # macOS leaves `._name.jpg` beside every file that it copies to a foreign disk.
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def _natural(file: Path) -> tuple[list[tuple[int, str]], str]:

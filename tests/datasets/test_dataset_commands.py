@@ -89,7 +89,7 @@ def test_import_prints_its_summary(tmp_path: Path, name: str) -> None:
     rows = read_manifest(tmp_path / "out" / f"{name}.parquet")
     lines = result.stdout.splitlines()
     assert lines[-1].startswith(f"{tmp_path}/out/{name}.parquet: {len(rows)} clips")
-    assert lines[-1].endswith("0 rows passed over")
+    assert lines[-1].endswith("0 problems")
     for label, count in Counter(row["label"] for row in rows).items():
         assert any(
             line.split("│")[1].strip() == label and f" {count} " in line for line in lines if line.count("│") > 2
@@ -104,7 +104,7 @@ def test_problems_are_shown_counted_and_written(tmp_path: Path) -> None:
     out = tmp_path / "m.parquet"
     result = run("import", "dfew", tmp_path / "data", "-o", out)
     assert result.exit_code == 0
-    assert f"passed over {lists}:3: label 'six' is not an integer from 1 to 7" in result.stderr
+    assert f"problem: {lists}:3: label 'six' is not an integer from 1 to 7" in result.stderr
     assert (tmp_path / "m.problems.csv").read_text().splitlines() == [
         "file,line,reason", f"{lists},3,label 'six' is not an integer from 1 to 7 (dfew-official)",
     ]  # fmt: skip
@@ -113,7 +113,12 @@ def test_problems_are_shown_counted_and_written(tmp_path: Path) -> None:
     assert "exists; choose another file or pass --overwrite" in again.stderr
     strict = run("import", "dfew", tmp_path / "data", "-o", out, "--strict", "--overwrite")
     assert strict.exit_code == 2
-    assert "1 rows cannot be used, the first:" in strict.stderr
+    assert "6 problems, the first:" in strict.stderr
+    dfew(tmp_path / "whole")
+    assert run("import", "dfew", tmp_path / "whole", "-o", out, "--overwrite").exit_code == 0
+    assert not (tmp_path / "m.problems.csv").exists()
+    sizes = run("import", "dfew", tmp_path / "whole", "-o", out, "--overwrite", "--strict")
+    assert "5 problems, the first: fold 1: 8 train, 2 test; published are 9356 train, 2341 test" in sizes.stderr
     counted = run("import", "dfew", tmp_path / "data", "-o", out, "--overwrite", "--json")
     answer = json.loads(counted.stdout)
     assert (answer["clips"], answer["problems"], answer["variant"]) == (10, 1, "official")
@@ -173,11 +178,13 @@ def test_datasets_lists_the_readers_and_their_options() -> None:
         (["import", "dfew", "{}/absent", "-o", "m.parquet"], "no such file or folder"),
         (["import", "dfew", "{}", "-o", "m.parquet"], "no lists found; looked for"),
         (["import", "dfew", "{}", "-o", "m.parquet", "--labels", "megc"], "dfew does not take --labels; its options:"),
+        (["import", "folder", "{}/own", "-o", "{}", "--overwrite"], "name a file such as manifest.parquet"),
         (["split", "{}/absent.parquet", "-o", "m.parquet"], "make one with `ray-fer import`"),
         (["split", "{}/absent.parquet", "-o", "m.parquet", "--scheme", "x"], "unknown scheme 'x'"),
     ],
 )
 def test_errors_are_one_line(tmp_path: Path, arguments: list[str], reason: str) -> None:
+    image(tmp_path / "own/sad/1.png")
     result = run(*[argument.format(tmp_path) for argument in arguments])
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ")

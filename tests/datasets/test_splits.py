@@ -104,6 +104,11 @@ def test_splits_that_cannot_be_made() -> None:
         group_split(["a"], ["b"], {"train": 0.5, "test": 0.6}, 0)
 
 
+def test_shares_that_leave_no_whole_parts() -> None:
+    with pytest.raises(SplitError, match=r"ask for multiples of 0\.05"):
+        fixed(rows(200), {"train": 0.02, "val": 0.49, "test": 0.49}, 0)
+
+
 def test_strata_smaller_than_the_folds_are_joined() -> None:
     found = kfold([row | {"label": f"l{n}"} for n, row in enumerate(rows(10))], 5, 0)
     assert Counter(row["fold"] for row in found) == dict.fromkeys(range(1, 6), 2)

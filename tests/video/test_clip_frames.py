@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ray_fer.video.clip_frames import clip_frames
-from ray_fer.video.decode import MediaError
+from ray_fer.video.decode import MediaError, encode_jpeg
 
 
 def row(path: Path, media: str, start: int | None = None, end: int | None = None) -> dict[str, Any]:
@@ -56,3 +56,13 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         clip_frames(row(tmp_path / "a.png", "image"), 1)
     with pytest.raises(MediaError, match=r"no \.jpg or \.png"):
         clip_frames(row(tmp_path, "frames"), 1)
+
+
+def test_a_part_of_a_folder(tmp_path: Path) -> None:
+    for number in range(1, 6):
+        (tmp_path / f"{number}.png").write_bytes(encode_jpeg(np.full((8, 8, 3), 40 * number, np.uint8)))
+    part = {"path": str(tmp_path), "media": "frames", "start_frame": 1, "end_frame": 3}
+    assert [round(frame.image.mean() / 40) for frame in clip_frames(part, 16)] == [2, 3]
+    for start, end in ((3, 3), (0, 9)):
+        with pytest.raises(MediaError, match=f"range {start}..{end} is not within its 5 frames"):
+            clip_frames(part | {"start_frame": start, "end_frame": end}, 16)

@@ -1,13 +1,15 @@
 """The CSV files of a curation: annotators' answers, estimates and overrides.
 
 All have a header with a column `clip_id` (the manifest's). A file that cannot be used as a whole raises DatasetError; a
-row that cannot be used is passed over and reported with file and line; of two rows for one clip the first counts.
+row that cannot be used is passed over and reported with file and line. Of two rows that say the same of one clip the
+first counts; of two that contradict each other, none does.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,8 @@ from ray_fer.datasets.reading import DatasetError, Report
 from ray_fer.datasets.tables import Row, read_csv
 
 CLIP = "clip_id"
-RATER_PREFIXES = ("annotator", "rater", "coder")
-"""A column whose name starts with one of these holds one annotator's answers; other columns are ignored."""
+RATER_COLUMN = re.compile(r"(annotator|rater|coder)[ _]?\w")
+"""Columns annotator_1, rater_b, coder2 ... hold one annotator's answers; other columns are ignored."""
 
 Resolve = Callable[[str], str | None]
 
@@ -33,16 +35,23 @@ class Answers:
 
 
 def read_answers(
-    path: Path, report: Report, resolve: Resolve, accepted: str, clips: Container[str], raters: int | None = None
+    path: Path,
+    report: Report,
+    resolve: Resolve,
+    accepted: str,
+    clips: Container[str],
+    raters: int | None = None,
+    unknown: str | None = None,
 ) -> Answers:
-    """Annotators' answers: `clip_id` and one column per annotator (`RATER_PREFIXES`); an empty cell is no answer.
+    """Annotators' answers: `clip_id` and one column per annotator (`RATER_COLUMN`); an empty cell is no answer.
 
     `resolve` turns a cell into a name or None, `accepted` lists the names for messages, `clips` are the manifest's.
+    A cell that names nothing known is reported and becomes `unknown`.
     Raises DatasetError when there are not exactly `raters` annotators (None: two or more).
     """
     rows = read_csv(path, report, [CLIP])
     header = list(rows[0].cells) if rows else []
-    names = tuple(name for name in header if name.startswith(RATER_PREFIXES))
+    names = tuple(name for name in header if RATER_COLUMN.fullmatch(name))
     if len(names) < 2 or (raters is not None and len(names) != raters):
         wanted = "two or more" if raters is None else str(raters)
         raise DatasetError(
@@ -50,12 +59,13 @@ def read_answers(
         )
     answers: dict[str, dict[str, str | None]] = {}
     for row in _usable(rows, clips, report):
-        answers[row[CLIP]] = {name: resolve(row[name]) if row[name] else None for name in names}
-        for name, answer in answers[row[CLIP]].items():
+        answers[row[CLIP]] = {}
+        for name in names:
+            answer = resolve(row[name]) if row[name] else None
             if row[name] and answer is None:
-                report.problem(
-                    path, row.line, f"{name}: {row[name]!r} is not one of {accepted}; taken as no answer of this one"
-                )
+                report.problem(path, row.line, f"{name}: {row[name]!r} is not one of {accepted}")
+                answer = unknown
+            answers[row[CLIP]][name] = answer
     return Answers(names, answers)
 
 
@@ -102,16 +112,21 @@ def read_overrides(path: Path, report: Report, scheme: GroupScheme, clips: Conta
 
 
 def _usable(rows: list[Row], clips: Container[str], report: Report) -> Iterator[Row]:
-    """Rows that name a clip of the manifest, and are the first to do so."""
-    seen: dict[str, int] = {}
+    """Rows that name a clip of the manifest, and are the only ones or the first of equal ones to do so."""
+    first: dict[str, Row] = {}
+    torn: set[str] = set()
     for row in rows:
         clip_id = row[CLIP]
         if clip_id not in clips:
             report.problem(row.file, row.line, f"clip {clip_id!r} is not in the manifest")
-        elif seen.setdefault(clip_id, row.line) != row.line:
-            report.problem(row.file, row.line, f"clip {clip_id!r} stands in line {seen[clip_id]} already, which counts")
-        else:
-            yield row
+            continue
+        before = first.setdefault(clip_id, row)
+        if before.cells != row.cells:
+            torn.add(clip_id)
+            report.problem(row.file, row.line, f"clip {clip_id!r} differs from line {before.line}; neither counts")
+        elif before is not row:
+            report.problem(row.file, row.line, f"clip {clip_id!r} stands in line {before.line} already, which counts")
+    yield from (row for clip_id, row in first.items() if clip_id not in torn)
 
 
 def _confidence(text: str) -> float | None:

@@ -6,7 +6,6 @@ decoded once. A dropped clip is named in ``dropped.csv`` with the first reason m
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -26,10 +25,10 @@ from ray_fer.datasets.curation.annotation_files import (
     write_estimates,
 )
 from ray_fer.datasets.curation.clip_faces import find_clip_faces
-from ray_fer.datasets.curation.eila_faces import FOLDER, MediaPipeIsolator, isolate_faces
+from ray_fer.datasets.curation.eila_faces import FACE_FILES, FOLDER, YOLO_CONFIDENCE, MediaPipeIsolator, isolate_faces
 from ray_fer.datasets.curation.estimators import EthnicityEstimator, estimate_clip, load_estimator
 from ray_fer.datasets.curation.ethnicity import ClipEstimate, Decision, Override, estimator_alone, two_of_three
-from ray_fer.datasets.curation.expressions import consensus
+from ray_fer.datasets.curation.expressions import UNKNOWN_ANSWER, consensus
 from ray_fer.datasets.curation.options import CurateOptions
 from ray_fer.datasets.curation.persons import PersonRule
 from ray_fer.datasets.curation.report import (
@@ -44,9 +43,10 @@ from ray_fer.datasets.curation.report import (
     write_report,
 )
 from ray_fer.datasets.curation.separability import FaceFeatures, separability
+from ray_fer.datasets.label_maps import MAFW_WORDS
 from ray_fer.datasets.manifest import read_manifest, write_rows
 from ray_fer.datasets.reading import Report
-from ray_fer.labels import EXPRESSIONS
+from ray_fer.labels import UNKNOWN_CULTURE
 from ray_fer.video.all_faces import SceneFaceFinder
 from ray_fer.video.decode import MediaError
 from ray_fer.video.yolo_face import YoloFaceFinder
@@ -92,8 +92,8 @@ def curate(options: CurateOptions, advance: Advance = silent) -> CurationReport:
     inputs = _read_inputs(options, {row["clip_id"] for row in rows}, reading)
     estimator = load_estimator(options.estimator, options.weights) if options.estimator else None
     features = FaceFeatures(options.resnet_weights) if options.separability else None
-    yolo = YoloFaceFinder(options.face_model) if options.face_model else None
-    output = _prepare(options)
+    yolo = YoloFaceFinder(options.face_model, min_confidence=YOLO_CONFIDENCE) if options.face_model else None
+    output = _prepare(options, rows)
 
     looked = _Looked(rows)
     if options.looks_at_faces:
@@ -112,7 +112,7 @@ def curate(options: CurateOptions, advance: Advance = silent) -> CurationReport:
     if inputs.expressions is not None:
         kept, parts["expressions"] = _decide_expressions(kept, inputs.expressions, options, dropped)
     if options.separability and kept:
-        usable = [row for row in kept if row["clip_id"] in looked.features]
+        usable = [row for row in kept if row["clip_id"] in looked.features and row["culture"] != UNKNOWN_CULTURE]
         parts["separability"] = separability(
             np.array([looked.features[row["clip_id"]] for row in usable]),
             [row["culture"] for row in usable],
@@ -144,28 +144,39 @@ def _read_inputs(options: CurateOptions, clips: set[str], report: Report) -> _In
     if options.overrides is not None:
         inputs.overrides = read_overrides(options.overrides, report, scheme, clips)
     if options.expressions is not None:
-        names = {name.casefold(): name for name in EXPRESSIONS}
         inputs.expressions = read_answers(
-            options.expressions, report, lambda text: names.get(text.casefold()), ", ".join(EXPRESSIONS), clips
+            options.expressions, report, MAFW_WORDS.resolve, MAFW_WORDS.accepted(), clips, unknown=UNKNOWN_ANSWER
         )
     return inputs
 
 
-def _prepare(options: CurateOptions) -> Path:
-    """The output folder, without an earlier run's files; files that are not ours stay."""
+def _prepare(options: CurateOptions, rows: list[Row]) -> Path:
+    """The output folder. Only an earlier curation is ever removed from it, and only when `overwrite` says so.
+
+    Raises FileExistsError or ValueError, also when the clips that are to be read lie in that folder.
+    """
     output = options.output.resolve()
     source = options.manifest / "manifest.parquet" if options.manifest.is_dir() else options.manifest
-    if source.resolve() == output / "manifest.parquet":
-        raise ValueError(f"{options.output} holds the manifest that is read; choose another folder")
-    ours = [output / name for name in ("manifest.parquet", "report.json", "report.md", "dropped.csv", "kept.png")]
-    if (output / "manifest.parquet").exists() and not options.overwrite:
-        raise FileExistsError(f"{options.output} holds a manifest; choose another folder or pass --overwrite")
-    for file in ours:
-        file.unlink(missing_ok=True)
-    if options.faces is not None:
-        shutil.rmtree(output / FOLDER, ignore_errors=True)
+    if any(Path(path).is_relative_to(output) for path in (source.resolve(), *(row["path"] for row in rows))):
+        raise ValueError(f"{options.output} holds the manifest or the clips that are read; choose another folder")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not options.overwrite:
+            raise FileExistsError(f"{options.output} exists; choose another folder or pass --overwrite")
+        if not (output / "report.json").is_file() or not (output / "dropped.csv").is_file():
+            raise FileExistsError(
+                f"{options.output} is no earlier curation, so it is not replaced; choose another folder"
+            )
+        _remove_earlier(output)
     output.mkdir(parents=True, exist_ok=True)
     return output
+
+
+def _remove_earlier(output: Path) -> None:
+    """Remove what a curation wrote; files that are not ours stay."""
+    for name in ("manifest.parquet", "report.json", "report.md", "dropped.csv", "kept.png", "estimates.csv"):
+        (output / name).unlink(missing_ok=True)
+    for face in (output / FOLDER).glob(FACE_FILES):
+        face.unlink()
 
 
 def _look(
@@ -245,7 +256,7 @@ def _decide_ethnicity(
 def _decide_expressions(
     rows: list[Row], annotations: Answers, options: CurateOptions, dropped: list[Dropped]
 ) -> tuple[list[Row], ExpressionSummary]:
-    kept, ratings, cultures = [], [], []
+    kept, ratings, cultures, changed = [], [], [], 0
     for row in rows:
         answers = annotations.by_clip.get(row["clip_id"])
         if answers is None:
@@ -257,11 +268,13 @@ def _decide_expressions(
         if agreed.label is None:
             dropped.append(Dropped(row["clip_id"], agreed.reason or "", agreed.detail))
         else:
+            changed += agreed.label != row["label"]
             kept.append(row | {"label": agreed.label})
     return kept, ExpressionSummary(
         rule=options.expression_rule,
         annotators=annotations.raters,
         unannotated=len(rows) - len(ratings),
+        changed=changed,
         overall=fleiss(ratings),
         by_culture=fleiss_by_subset(ratings, cultures),
     )

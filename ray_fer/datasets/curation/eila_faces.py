@@ -26,7 +26,11 @@ from ray_fer.video.decode import MediaError, iter_frames
 from ray_fer.video.faces import FaceFinder
 
 SIZE = 48
+YOLO_CONFIDENCE = 0.6
+"""The authors' code discards faces that YOLOv8 is less sure of."""
 FOLDER = "faces"
+FACE_FILES = "[0-9][0-9][0-9][0-9][0-9][0-9]-*.png"
+"""Names of the files in it."""
 
 NO_FACE = "faces: no face in the annotated box"
 UNREADABLE = "faces: the frame cannot be read"

@@ -14,7 +14,10 @@ from typing import Literal
 ExpressionRule = Literal["unanimous", "majority"]
 
 DISAGREEMENT = "expression: annotators disagree"
-NO_ANSWER = "expression: no annotator names one"
+TOO_FEW = "expression: fewer than two annotators name one"
+UNKNOWN = "expression: an annotator's answer is no expression"
+UNKNOWN_ANSWER = "(unknown)"
+"""Stands for an answer that names no expression: the annotator did answer, and did not agree."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,13 @@ class Consensus:
 def consensus(answers: Mapping[str, str | None], rule: ExpressionRule = "unanimous") -> Consensus:
     """One clip's label from its annotators' answers; None is no answer, and does not count against agreement."""
     given = Counter(answer for answer in answers.values() if answer is not None)
-    if not given:
-        return Consensus(None, NO_ANSWER)
-    label, votes = given.most_common(1)[0]
+    said = "; ".join(f"{name}: {answer or 'no answer'}" for name, answer in answers.items())
     total = sum(given.values())
+    if total < 2:
+        return Consensus(None, TOO_FEW, said)
+    if UNKNOWN_ANSWER in given:
+        return Consensus(None, UNKNOWN, said)
+    label, votes = given.most_common(1)[0]
     if votes == total or (rule == "majority" and 2 * votes > total):
         return Consensus(label)
-    return Consensus(None, DISAGREEMENT, "; ".join(f"{name}: {said or 'no answer'}" for name, said in answers.items()))
+    return Consensus(None, DISAGREEMENT, said)

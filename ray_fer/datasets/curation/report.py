@@ -73,6 +73,8 @@ class ExpressionSummary:
     rule: str
     annotators: tuple[str, ...]
     unannotated: int
+    changed: int
+    """Kept clips whose label the annotators changed."""
     overall: Agreement
     by_culture: dict[str, Agreement]
 
@@ -192,7 +194,7 @@ def _expressions(summary: ExpressionSummary) -> list[str]:
     return [
         "## Expressions",
         f"{len(summary.annotators)} annotators; kept if {summary.rule}; {summary.unannotated} clips have no annotation "
-        "and keep their label. Fleiss' kappa:",
+        f"and keep their label; {summary.changed} kept clips have another label than before. Fleiss' kappa:",
         _agreements({"all": summary.overall} | summary.by_culture),
     ]
 

@@ -55,7 +55,9 @@ READERS: dict[str, Reader] = {
     "samm": Reader(read_samm, "SAMM: FACS sheet and frames", ("labels", "ethnicity", "lists", "media")),
     "eila": Reader(read_eila, "EiLA: annotations, demographics and videos", ("split_rule", "lists", "media")),
     "gccfer": Reader(
-        read_gccfer, "GCC-FER: sample folders or CSV, and DFEW by ethnicity", ("variant", "dfew", "ethnicity", "media")
+        read_gccfer,
+        "GCC-FER: sample folders or CSV, and DFEW by ethnicity",
+        ("variant", "dfew", "ethnicity", "lists", "media"),
     ),
     "folder": Reader(read_folder, "your own: [train|val|test/]expression/clip", ("label_map",)),
     "csv": Reader(read_own_csv, "your own: a CSV of path,label and more", ("label_map",)),
@@ -73,12 +75,13 @@ def read(name: str, root: str | Path, **options: Any) -> Reading:
     reader, root = READERS[name], Path(root)
     if not root.exists():
         raise DatasetError(f"{root}: no such file or folder")
-    known = {field.name for field in fields(ReadOptions)}
     given = {key: value for key, value in options.items() if value is not None}
-    strange = [key for key in given if key not in known or key not in reader.options]
+    strange = [key for key in given if key not in reader.options]
     if strange:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in reader.options) or "none"
         raise DatasetError(f"{name} does not take --{strange[0].replace('_', '-')}; its options: {flags}")
+    paths = {field.name for field in fields(ReadOptions) if "Path" in str(field.type)}
+    given = {key: Path(value) if key in paths else value for key, value in given.items()}
     reading = reader.read(root, ReadOptions(**given))
     if not reading.clips:
         problems = reading.report.problems

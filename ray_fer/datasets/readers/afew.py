@@ -5,13 +5,20 @@ Results are reported on the validation set, since the labels of the test set are
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import media_folder
 from ray_fer.datasets.label_maps import BASIC_WORDS, DFEW_ZERO_BASED
 from ray_fer.datasets.readers.class_folders import read_class_folders
-from ray_fer.datasets.readers.fold_lists import Layout, combine, find_layout, read_lists, with_media
+from ray_fer.datasets.readers.fold_lists import (
+    Layout,
+    agrees_with_path,
+    class_path,
+    combine,
+    find_layout,
+    read_lists,
+    with_media,
+)
 from ray_fer.datasets.readers.options import ReadOptions
 from ray_fer.datasets.reading import DatasetError, Reading, Report
 
@@ -30,6 +37,7 @@ _SPLIT_FOLDERS = {
     "train": ("train", "Train", "Train_AFEW", "Train_AFEW/AlignedFaces_LBPTOP_Points/Faces"),
     "val": ("validation", "Val", "val", "Val_AFEW", "Val_AFEW/AlignedFaces_LBPTOP_Points_Val/Faces"),
 }
+_SPLIT_WORDS = {"train": ("train", "train_afew"), "val": ("validation", "val", "val_afew")}
 
 
 def read_afew(root: Path, options: ReadOptions) -> Reading:
@@ -44,16 +52,10 @@ def read_afew(root: Path, options: ReadOptions) -> Reading:
     layout, files = find_layout([LISTS], places, LISTS.name)
     folder = media_folder(root, options.media, ("AFEW_Face", "AFEW_Face_Retina", "faces", "."), report)
     entries = []
-    for entry in read_lists(layout, files, clip_path, report):
-        said = BASIC_WORDS.resolve(entry.clip.split("/")[1])
-        if said == entry.label:
+    for entry in read_lists("afew", layout, files, class_path, report):
+        said = entry.clip.split("/")[0].casefold()
+        if said not in _SPLIT_WORDS[entry.split]:
+            report.problem(entry.row.file, entry.row.line, f"clip {entry.clip} is listed for split {entry.split}")
+        elif agrees_with_path(entry, report):
             entries.append(entry)
-        else:
-            report.problem(entry.row.file, entry.row.line, f"clip {entry.clip} is labelled {entry.label}")
     return Reading("afew", layout.name, with_media("afew", combine(entries, report), folder, report), report)
-
-
-def clip_path(text: str) -> str | None:
-    """``split/Emotion/clip`` from that or from any path that ends so; None otherwise."""
-    match = re.fullmatch(r"(?:.*[/\\])?(\w+)[/\\](\w+)[/\\]([\w-]+)", text.strip(), re.ASCII)
-    return "/".join(match.groups()) if match else None

@@ -27,6 +27,11 @@ def read_class_folders(
     if not found:
         looked = ", ".join(name for names in splits.values() for name in names)
         raise DatasetError(f"{root}: none of the folders {looked} is there with one folder per expression in it")
+    for path in sorted(root.iterdir()):
+        read = any(folder == path or path in folder.parents for folder in found.values())
+        if not read and (_holds_folders(path) or media_of(path) is not None or labels.resolve(path.name) is not None):
+            names = ", ".join(folder.name for folder in found.values())
+            report.problem(path, None, f"not read: it lies beside the folders of splits ({names})")
     missing = [split for split in splits if split not in found]
     if missing:
         report.note(f"no folder of split {', '.join(missing)} in {root}")
@@ -36,7 +41,11 @@ def read_class_folders(
 def read_split(dataset: str, split: str | None, folder: Path, labels: NamedLabels, report: Report) -> list[Clip]:
     """Clips of the class folders in `folder`."""
     clips = []
-    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+    for class_folder in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if not class_folder.is_dir():
+            if media_of(class_folder) is not None:
+                report.problem(class_folder, None, "lies in no folder of an expression")
+            continue
         entries = sorted(path for path in class_folder.iterdir() if not path.name.startswith("."))
         label = labels.resolve(class_folder.name)
         if label is None:

@@ -6,13 +6,12 @@ Which one a file is follows from its layout, and the numbers in it must agree.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import media_folder
 from ray_fer.datasets.label_maps import DFEW_OFFICIAL, DFEW_ZERO_BASED
-from ray_fer.datasets.readers.fold_lists import Entry, Layout, combine, find_layout, read_lists, with_media
+from ray_fer.datasets.readers.fold_lists import Entry, Layout, clip_number, combine, find_layout, read_lists, with_media
 from ray_fer.datasets.readers.options import ReadOptions
 from ray_fer.datasets.reading import Reading, Report
 
@@ -74,7 +73,7 @@ def read_dfew(root: Path, options: ReadOptions) -> Reading:
     base = options.lists or root
     layout, files = find_layout(LAYOUTS, [base / name for name in _LIST_FOLDERS], options.variant)
     folder = media_folder(root, options.media, _MEDIA_FOLDERS, report)
-    entries = read_lists(layout, files, clip_number, report)
+    entries = read_lists("dfew", layout, files, clip_number, report)
     _check_fold_sizes(entries, report)
     if folder.name.endswith("_16f"):
         report.note(
@@ -83,18 +82,13 @@ def read_dfew(root: Path, options: ReadOptions) -> Reading:
     return Reading("dfew", layout.name, with_media("dfew", combine(entries, report), folder, report), report)
 
 
-def clip_number(text: str) -> str | None:
-    """``00012`` from ``12``, ``00012.mp4`` or ``/data/DFEW/Clip/jpg_256/00012``; None when it is no DFEW clip."""
-    match = re.fullmatch(r"(?:.*[/\\])?(\d{1,5})(?:\.mp4)?", text.strip(), re.ASCII)
-    return match.group(1).zfill(5) if match else None
-
-
 def _check_fold_sizes(entries: list[Entry], report: Report) -> None:
     sizes = Counter((entry.fold, entry.split) for entry in entries)
-    for fold in sorted({entry.fold for entry in entries if entry.fold is not None}):
+    folds = {entry.fold for entry in entries}
+    for fold, published in PUBLISHED_FOLDS.items():
         found = (sizes[fold, "train"], sizes[fold, "test"])
-        if found == PUBLISHED_FOLDS[fold]:
+        if found == published:
             report.note(f"fold {fold}: {found[0]} train, {found[1]} test, as published")
-        else:
-            published = "{} train, {} test".format(*PUBLISHED_FOLDS[fold])
-            report.note(f"fold {fold}: {found[0]} train, {found[1]} test; published are {published}")
+        elif fold in folds or len(folds) > 1:  # a single fold may be all that somebody wants
+            differs = "fold {}: {} train, {} test; published are {} train, {} test"
+            report.differences.append(differs.format(fold, *found, *published))

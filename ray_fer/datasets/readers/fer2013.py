@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ray_fer.datasets.label_maps import BASIC_WORDS, FER2013
+from ray_fer.datasets.label_maps import BASIC_WORDS, FER2013, is_integer
 from ray_fer.datasets.manifest import Clip
 from ray_fer.datasets.readers.class_folders import read_class_folders
 from ray_fer.datasets.readers.options import ReadOptions
@@ -31,7 +31,11 @@ FERPLUS_COLUMNS = {
 
 _TABLES = ("fer2013.csv", "icml_face_data.csv", "fer2013/fer2013.csv", "train.csv")
 _FERPLUS_TABLES = ("fer2013new.csv", "FERPlus/fer2013new.csv", "ferplus/fer2013new.csv")
-_FOLDERS = {"train": ("train", "Training"), "val": ("val", "PublicTest"), "test": ("test", "PrivateTest")}
+_FOLDERS = {
+    "train": ("train", "Training"),
+    "val": ("val", "validation", "valid", "PublicTest"),
+    "test": ("test", "PrivateTest"),
+}
 
 Labeller = Callable[[int, Row], tuple[str | None, str | None]]
 """(row position, row) -> (label, annotations); a label of None leaves the row out (already reported or counted)."""
@@ -60,8 +64,8 @@ def read_fer2013(root: Path, options: ReadOptions) -> Reading:
 
 
 def _clip(at: int, row: Row, labeller: Labeller, images: Path, report: Report) -> Clip | None:
-    usage = row.get("usage")
-    split = USAGES.get(usage.replace(" ", "").casefold()) if usage else "train"
+    usage = row.cells.get("usage")  # Kaggle's train.csv has no such column
+    split = "train" if usage is None else USAGES.get(usage.replace(" ", "").casefold())
     if split is None:
         report.problem(row.file, row.line, f"Usage {usage!r} is not one of Training, PublicTest, PrivateTest")
         return None
@@ -129,7 +133,7 @@ def _ferplus_labeller(table: Path, rows: list[Row], report: Report) -> Labeller:
         if named and named != f"fer{at:07d}.png":
             raise DatasetError(f"{table}:{vote.line}: {named} where fer{at:07d}.png is expected; the order was changed")
         counts = {column: vote[column] for column in FERPLUS_COLUMNS}
-        if not all(count.isascii() and count.isdigit() for count in counts.values()):
+        if not all(is_integer(count) and int(count) >= 0 for count in counts.values()):
             report.problem(table, vote.line, "votes are not integers")
             return None, None
         numbers = {column: int(count) for column, count in counts.items()}

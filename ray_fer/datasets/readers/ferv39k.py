@@ -6,12 +6,19 @@ words, and the integers of S2D (alphabetical) and of DFER-CLIP, Former-DFER and 
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import media_folder
 from ray_fer.datasets.label_maps import BASIC_WORDS, DFEW_ZERO_BASED, FERV39K_ALPHABETICAL
-from ray_fer.datasets.readers.fold_lists import Entry, Layout, combine, find_layout, read_lists, with_media
+from ray_fer.datasets.readers.fold_lists import (
+    Layout,
+    agrees_with_path,
+    class_path,
+    combine,
+    find_layout,
+    read_lists,
+    with_media,
+)
 from ray_fer.datasets.readers.index_file import check_index_file
 from ray_fer.datasets.readers.options import ReadOptions
 from ray_fer.datasets.reading import Reading, Report
@@ -61,22 +68,6 @@ def read_ferv39k(root: Path, options: ReadOptions) -> Reading:
     layout, files = find_layout(LAYOUTS, [base / name for name in _LIST_FOLDERS], options.variant)
     folder = media_folder(root, options.media, _MEDIA_FOLDERS, report)
     check_index_file(files[0][0].parent / "label_index.txt", FERV39K_ALPHABETICAL, BASIC_WORDS, report)
-    entries = read_lists(layout, files, clip_path, report)
-    agreeing = [entry for entry in entries if _agrees_with_path(entry, report)]
+    entries = read_lists("ferv39k", layout, files, class_path, report)
+    agreeing = [entry for entry in entries if agrees_with_path(entry, report)]
     return Reading("ferv39k", layout.name, with_media("ferv39k", combine(agreeing, report), folder, report), report)
-
-
-def clip_path(text: str) -> str | None:
-    """``Scene/Emotion/number`` from that or from any path that ends so; None otherwise."""
-    match = re.fullmatch(r"(?:.*[/\\])?(\w+)[/\\](\w+)[/\\](\w+)", text.strip(), re.ASCII)
-    return "/".join(match.groups()) if match else None
-
-
-def _agrees_with_path(entry: Entry, report: Report) -> bool:
-    folder = entry.clip.split("/")[1]
-    named = BASIC_WORDS.resolve(folder)
-    if named is None:
-        report.problem(entry.row.file, entry.row.line, f"the path names no emotion: {folder!r} in {entry.clip}")
-    elif named != entry.label:
-        report.problem(entry.row.file, entry.row.line, f"clip {entry.clip} is labelled {entry.label}")
-    return named == entry.label

@@ -7,20 +7,23 @@ differ, that is tested in two folds, or that stands in both halves of one fold, 
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import find_clip
-from ray_fer.datasets.label_maps import LabelMap
+from ray_fer.datasets.label_maps import BASIC_WORDS, IndexedLabels, LabelMap
 from ray_fer.datasets.manifest import Clip
 from ray_fer.datasets.reading import DatasetError, Report
 from ray_fer.datasets.tables import Row, read_csv, read_words
 from ray_fer.video.frame_folder import frame_files
 
 FOLDS = (1, 2, 3, 4, 5)
-_HEADER_WORDS = ("label", "id", "class", "emotion")
+_HEADER_WORDS = ("label", "labels", "id", "class", "emotion")
+_DATASETS = ("dfew", "mafw", "ferv39k", "afew")
+_ENOUGH_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -95,24 +98,27 @@ def find_layout(
 def _lists_in(layout: Layout, place: Path) -> list[tuple[Path, str, int | None]]:
     files = []
     for split, patterns in layout.lists.items():
-        for pattern in patterns:
-            folds: Iterable[int | None] = FOLDS if "{fold}" in pattern else (None,)
-            named = [(place / pattern.format(fold=fold), split, fold) for fold in folds]
-            present = [entry for entry in named if entry[0].is_file()]
-            if present:
-                files += present
-                break
+        folds: Iterable[int | None] = FOLDS if "{fold}" in patterns[0] else (None,)
+        for fold in folds:
+            named = (place / pattern.format(fold=fold) for pattern in patterns)
+            present = next((file for file in named if file.is_file()), None)
+            if present is not None:
+                files.append((present, split, fold))
     return files
 
 
 def read_lists(
+    dataset: str,
     layout: Layout,
     files: Iterable[tuple[Path, str, int | None]],
     clip_name: Callable[[str], str | None],
     report: Report,
 ) -> list[Entry]:
-    """All lines of all lists with labels resolved. `clip_name` turns what a list says into the clip's name, or None."""
-    entries = []
+    """All lines of all lists with labels resolved. `clip_name` turns what a list says into the clip's name, or None.
+
+    Raises DatasetError when the lists are another dataset's: by the paths in them, or by classes that never occur.
+    """
+    entries: list[Entry] = []
     for file, split, fold in files:
         if layout.columns is None:
             rows = read_csv(file, report, [layout.clip, layout.label])
@@ -120,6 +126,7 @@ def read_lists(
             rows = read_words(file, report, layout.columns, layout.separator, layout.encodings)
             rows = rows[1:] if rows and rows[0][layout.label].casefold() in _HEADER_WORDS else rows
         layout.labels.check((row[layout.label] for row in rows), file)
+        _check_dataset(dataset, file, [row[layout.clip] for row in rows])
         seen: set[str] = set()
         for row in rows:
             clip, label = clip_name(row[layout.clip]), layout.labels.resolve(row[layout.label])
@@ -132,7 +139,43 @@ def read_lists(
                     report.problem(file, row.line, f"clip {clip} is listed twice in this file")
                 seen.add(clip)
                 entries.append(Entry(row, clip, label, split, fold))
+    _check_classes(layout, entries, report)
     return entries
+
+
+def agrees_with_path(entry: Entry, report: Report) -> bool:
+    """Whether the emotion in a path ``a/Emotion/clip`` is the label of its line; reports it when it is not."""
+    folder = entry.clip.split("/")[1]
+    named = BASIC_WORDS.resolve(folder)
+    if named is None:
+        report.problem(entry.row.file, entry.row.line, f"the path names no emotion: {folder!r} in {entry.clip}")
+    elif named != entry.label:
+        report.problem(entry.row.file, entry.row.line, f"clip {entry.clip} is labelled {entry.label}")
+    return named == entry.label
+
+
+def _check_dataset(dataset: str, file: Path, named: Sequence[str]) -> None:
+    """Lists of paths name their dataset, as in ``/data/DFEW/Clip/00001``; those of two datasets can look alike."""
+    for text in named[:20]:
+        folders = text.replace("\\", "/").casefold().split("/")[:-1]
+        others = {other for other in _DATASETS for folder in folders if folder.startswith(other)}
+        if others and dataset not in others:
+            raise DatasetError(f"{file}: lists {text} of {sorted(others)[0].upper()}; this is no list of {dataset}")
+
+
+def _check_classes(layout: Layout, entries: Sequence[Entry], report: Report) -> None:
+    """All classes occur in a whole dataset; lists in which some do not may count their labels in another way."""
+    if not isinstance(layout.labels, IndexedLabels) or not entries:
+        return
+    occurring = {entry.label for entry in entries}
+    never = ", ".join(name for name in layout.labels.classes if name not in occurring)
+    if never and len(entries) >= _ENOUGH_ROWS:
+        raise DatasetError(
+            f"{entries[0].row.file}: {never} never occurs in {len(entries)} rows; these lists count their labels in "
+            f"another way than {layout.labels.name}, or belong to another dataset"
+        )
+    if never:
+        report.note(f"{never} never occurs, so nothing proves that labels are counted as in {layout.labels.name}")
 
 
 def combine(entries: Sequence[Entry], report: Report) -> list[ListedClip]:
@@ -171,6 +214,18 @@ def combine(entries: Sequence[Entry], report: Report) -> list[ListedClip]:
     if untested:
         report.note(f"{untested} clips are in no test list; they have no fold and can only be trained on")
     return clips
+
+
+def clip_number(text: str) -> str | None:
+    """``00012`` from ``12``, ``00012.mp4`` or ``/data/DFEW/Clip/jpg_256/00012``: DFEW's and MAFW's clips. Else None."""
+    match = re.fullmatch(r"(?:.*[/\\])?(\d{1,5})(?:\.(?:mp4|avi))?", text.strip(), re.ASCII)
+    return match.group(1).zfill(5) if match else None
+
+
+def class_path(text: str) -> str | None:
+    """``a/b/c`` from any path that ends so: Scene/Emotion/clip in FERV39k, split/Emotion/clip in AFEW. Else None."""
+    match = re.fullmatch(r"(?:.*[/\\])?([\w-]+)[/\\]([\w-]+)[/\\]([\w-]+)", text.strip(), re.ASCII)
+    return "/".join(match.groups()) if match else None
 
 
 def with_media(dataset: str, listed: Iterable[ListedClip], folder: Path, report: Report) -> list[Clip]:

@@ -6,12 +6,11 @@ only in the layout that belongs to its order.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import media_folder
 from ray_fer.datasets.label_maps import MAFW_ALPHABETICAL, MAFW_DFER_CLIP, MAFW_MAE_DFER, MAFW_WORDS
-from ray_fer.datasets.readers.fold_lists import Layout, combine, find_layout, read_lists, with_media
+from ray_fer.datasets.readers.fold_lists import Layout, clip_number, combine, find_layout, read_lists, with_media
 from ray_fer.datasets.readers.index_file import check_index_file
 from ray_fer.datasets.readers.options import ReadOptions
 from ray_fer.datasets.reading import Reading, Report
@@ -73,11 +72,5 @@ def read_mafw(root: Path, options: ReadOptions) -> Reading:
     folder = media_folder(root, options.media, _MEDIA_FOLDERS, report)
     if layout.name == "s2d":
         check_index_file(files[0][0].parents[1] / "id_to_calss.txt", MAFW_ALPHABETICAL, MAFW_WORDS, report)
-    entries = read_lists(layout, files, clip_number, report)
+    entries = read_lists("mafw", layout, files, clip_number, report)
     return Reading("mafw", layout.name, with_media("mafw", combine(entries, report), folder, report), report)
-
-
-def clip_number(text: str) -> str | None:
-    """``00025`` from ``00025.mp4``, ``25`` or a path that ends so; None when it is no MAFW clip."""
-    match = re.fullmatch(r"(?:.*[/\\])?(\d{1,5})(?:\.(?:mp4|avi))?", text.strip(), re.ASCII)
-    return match.group(1).zfill(5) if match else None

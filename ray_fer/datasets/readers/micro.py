@@ -14,6 +14,7 @@ from pathlib import Path
 from ray_fer.datasets.au_codes import parse_au_codes
 from ray_fer.datasets.clip_media import media_folder
 from ray_fer.datasets.ethnic_groups import ETHNICMER_GROUPS, ETHNICMER_RACE_CODES
+from ray_fer.datasets.label_maps import is_integer
 from ray_fer.datasets.manifest import Clip
 from ray_fer.datasets.micro_labels import LABEL_MAPS, micro_emotion, micro_label
 from ray_fer.datasets.readers.options import ReadOptions
@@ -52,10 +53,7 @@ def read_micro(sheet: Sheet, root: Path, options: ReadOptions) -> Reading:
     if label_map not in LABEL_MAPS:
         raise DatasetError(f"unknown label map {label_map!r}; expected one of {', '.join(LABEL_MAPS)}")
     report = Report()
-    base = options.lists or root
-    table = next((path for name in sheet.sheets for path in sorted(base.glob(name))), None)
-    if table is None:
-        raise DatasetError(f"{base}: no coding sheet {' or '.join(sheet.sheets)}; pass --lists FOLDER")
+    table = _sheet_file(sheet, options.lists or root)
     headers = ["Subject", "Filename", sheet.onset, sheet.apex, sheet.offset, "Action Units", "Estimated Emotion"]
     rows = read_sheet(table, report, headers)
     folder = media_folder(root, options.media, sheet.folders, report)
@@ -69,6 +67,21 @@ def read_micro(sheet: Sheet, root: Path, options: ReadOptions) -> Reading:
     if any(clip.culture == UNKNOWN_CULTURE for clip in clips):
         report.note("clips without an ethnic label have culture Unknown; pass --ethnicity FILE (subject,ethnicity)")
     return Reading(sheet.dataset, label_map, clips, report)
+
+
+def _sheet_file(sheet: Sheet, place: Path) -> Path:
+    """The coding sheet: `place` itself, or the one in it. Names sort by date, and "updated" after dates."""
+    if place.is_file():
+        return place
+    for pattern in sheet.sheets:
+        found = sorted(place.glob(pattern))
+        newest = [path for path in found if path.stem.casefold().endswith("updated")] or found
+        if len(newest) > 1:
+            names = ", ".join(path.name for path in newest)
+            raise DatasetError(f"{place}: {names} are all there; choose one with --lists FILE")
+        if newest:
+            return newest[0]
+    raise DatasetError(f"{place}: no coding sheet {' or '.join(sheet.sheets)}; pass --lists FILE")
 
 
 def _clip(
@@ -154,7 +167,7 @@ def _timing(sheet: Sheet, row: Row, name: str, frames: list[Path], report: Repor
 
 
 def _position(text: str, positions: dict[int | None, int]) -> int | None:
-    return positions.get(int(text)) if text.isascii() and text.isdigit() else None
+    return positions.get(int(text)) if is_integer(text) else None
 
 
 def _groups(sheet: Sheet, file: Path | None, rows: list[Row], report: Report) -> dict[str, tuple[str, str]]:
@@ -164,6 +177,7 @@ def _groups(sheet: Sheet, file: Path | None, rows: list[Row], report: Report) ->
     else:
         labelled = [(row, row["subject"], row.get("race")) for row in rows if row.get("race")]
     groups: dict[str, tuple[str, str]] = {}
+    torn: set[str] = set()
     for row, named, written in labelled:
         subject = sheet.subject(named)
         ethnicity = ETHNICMER_RACE_CODES.get(written, written)
@@ -171,5 +185,7 @@ def _groups(sheet: Sheet, file: Path | None, rows: list[Row], report: Report) ->
             expected = ", ".join(ETHNICMER_GROUPS)
             report.problem(row.file, row.line, f"subject {named!r}, ethnicity {written!r}: expected one of {expected}")
         elif groups.setdefault(subject, (ethnicity, ETHNICMER_GROUPS[ethnicity]))[0] != ethnicity:
-            report.problem(row.file, row.line, f"subject {named} is {ethnicity} here and {groups[subject][0]} before")
-    return groups
+            text = f"subject {named} is {ethnicity} here and {groups[subject][0]} before; neither is used"
+            report.problem(row.file, row.line, text)
+            torn.add(subject)
+    return {subject: group for subject, group in groups.items() if subject not in torn}

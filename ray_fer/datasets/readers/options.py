@@ -13,11 +13,11 @@ class ReadOptions:
     variant: str | None = None
     """Which release's lists to read, where several are there."""
     lists: Path | None = None
-    """Folder of the lists, where they do not lie below the root."""
+    """Folder of the lists (or the coding sheet itself), where they do not lie below the root."""
     media: Path | None = None
     """Folder of the clips, where it is none of the usual ones below the root."""
     labels: str | None = None
-    """Label map: ethnicmer, megc or emotions (micro-expressions); majority or votes (FER+)."""
+    """Label map of micro-expressions: ethnicmer, megc or emotions."""
     label_map: Path | None = None
     """CSV with columns `label,expression`: what a user's own labels mean."""
     ethnicity: Path | None = None
@@ -27,4 +27,4 @@ class ReadOptions:
     dfew: Path | None = None
     """Root of DFEW, for the part of GCC-FER that is taken from it."""
     split_rule: str | None = None
-    """EiLA: paper, released or group."""
+    """EiLA: released, section-3.1 or group."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ray_fer.datasets.clip_media import media_of
+from ray_fer.datasets.ethnic_groups import GCC_FER
 from ray_fer.datasets.label_maps import MAFW_WORDS, NamedLabels
 from ray_fer.datasets.manifest import Clip
 from ray_fer.datasets.readers.class_folders import read_class_folders, read_split
@@ -13,7 +14,8 @@ from ray_fer.datasets.reading import ClipRows, DatasetError, Reading, Report
 from ray_fer.datasets.tables import Row, read_csv
 from ray_fer.labels import UNKNOWN_CULTURE
 
-SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+SPLITS = tuple(SPLIT_FOLDERS)
 _NUMBERS = ("fold", "start_frame", "end_frame", "onset", "apex", "offset")
 COLUMNS = ("path", "label", "clip_id", "culture", "subject_id", "split", *_NUMBERS)
 """Columns of a user's CSV; the first two are required, and frames count from 0."""
@@ -25,8 +27,8 @@ def read_folder(root: Path, options: ReadOptions) -> Reading:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder")
     labels = _labels(options, report)
-    if any((root / split).is_dir() for split in SPLITS):
-        clips = read_class_folders("folder", root, {split: (split,) for split in SPLITS}, labels, report)
+    if any((root / name).is_dir() for names in SPLIT_FOLDERS.values() for name in names):
+        clips = read_class_folders("folder", root, SPLIT_FOLDERS, labels, report)
         return Reading("folder", "splits", clips, report)
     return Reading("folder", "flat", read_split("folder", None, root, labels, report), report)
 
@@ -36,7 +38,13 @@ def read_own_csv(root: Path, options: ReadOptions) -> Reading:
     report = Report()
     labels = _labels(options, report)
     clips = ClipRows(report)
-    for row in read_csv(root, report, ["path", "label"]):
+    if not root.is_file():
+        raise DatasetError(f"{root}: not a CSV file; `ray-fer import folder` reads folders")
+    rows = read_csv(root, report, ["path", "label"])
+    ignored = [name for name in (rows[0].cells if rows else {}) if name not in COLUMNS]
+    if ignored:
+        report.note(f"columns {', '.join(ignored)} are not read; known are {', '.join(COLUMNS)}")
+    for row in rows:
         clip = _clip(row, labels, report)
         if clip is not None:
             clips.add(clip, root, row.line)
@@ -63,13 +71,18 @@ def _clip(row: Row, labels: NamedLabels, report: Report) -> Clip | None:
             report.problem(row.file, row.line, f"{name} {text!r} is no number of a frame or fold")
             return None
         numbers[name] = int(text) if text else None
+    start, end = numbers["start_frame"], numbers["end_frame"]
+    if end is not None and end <= (start or 0):
+        report.problem(row.file, row.line, f"frames {start or 0} to {end} hold nothing; end_frame is exclusive")
+        return None
+    part = "" if start is None and end is None else f"#{start or 0}-{'' if end is None else end}"
     return Clip(
-        clip_id=row.get("clip_id") or row["path"],
+        clip_id=row.get("clip_id") or row["path"] + part,
         dataset="csv",
         path=str(path.resolve()),
         media=media,
         label=label,
-        culture=row.get("culture") or UNKNOWN_CULTURE,
+        culture=GCC_FER.resolve(row.get("culture")) or row.get("culture") or UNKNOWN_CULTURE,
         subject_id=row.get("subject_id") or None,
         split=row.get("split") or None,
         fold=numbers["fold"],
@@ -89,6 +102,7 @@ def _labels(options: ReadOptions, report: Report) -> NamedLabels:
     for row in read_csv(options.label_map, report, ["label", "expression"]):
         if not row["label"] or not row["expression"] or row["expression"].isdigit():
             raise DatasetError(f"{options.label_map}:{row.line}: needs a label and the name of its expression")
-        if words.setdefault(row["label"].casefold(), row["expression"]) != row["expression"]:
+        expression = MAFW_WORDS.resolve(row["expression"]) or row["expression"]
+        if words.setdefault(row["label"].casefold(), expression) != expression:
             raise DatasetError(f"{options.label_map}:{row.line}: label {row['label']!r} has two meanings")
     return NamedLabels(str(options.label_map), words)

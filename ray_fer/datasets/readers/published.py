@@ -28,12 +28,16 @@ has more."""
 
 
 def note_sizes(reading: Reading) -> None:
-    """Say in the report's notes how the sizes compare with the published ones."""
+    """Say in the report how the sizes compare with the published ones."""
     found = PUBLISHED.get((reading.dataset, reading.variant)) or PUBLISHED.get((reading.dataset, ""))
     if found is None or (reading.dataset == "samm" and reading.variant == "emotions"):
         return
     column, sizes = found
     counts = Counter(getattr(clip, column) for clip in reading.clips)
     for value, published in sizes.items():
-        same = "as published" if counts[value] == published else f"published are {published:,}"
-        reading.report.note(f"{value}: {counts[value]:,} clips, {same}")
+        if counts[value] == published:
+            reading.report.note(f"{value}: {published:,} clips, as published")
+        elif reading.dataset == "eila":  # counted after faces were searched for: see PUBLISHED
+            reading.report.note(f"{value}: {counts[value]:,} rows; published are {published:,} faces")
+        else:
+            reading.report.differences.append(f"{value}: {counts[value]:,} clips; published are {published:,}")

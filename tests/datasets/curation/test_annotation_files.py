@@ -57,15 +57,17 @@ def test_bad_rows_are_named_and_the_rest_counts(tmp_path: Path) -> None:
         tmp_path,
         b"clip_id,annotator_1,annotator_2\n"
         b"a,Martian,African\n"  # an unknown name costs that answer only
-        b"a,Caucasian,Caucasian\n"  # the second row of a clip
+        b"a,Martian,African\n"  # the same again
         b"z,African,African\n"
         b"b,African\n"
         b"c,\xff\xfe,African\n"
-        b"c,African,African\n",
+        b"c,African,African\n"
+        b"b,African,African\n"
+        b"b,African,Caucasian\n",  # contradicts the line before: neither counts
     )
     assert answers.by_clip["a"] == {"annotator_1": None, "annotator_2": "African"}
     assert set(answers.by_clip) == {"a", "c"}
-    assert sorted(problem.split(":")[0] for problem in problems) == ["2", "3", "4", "5", "6"]
+    assert sorted(problem.split(":")[0] for problem in problems) == ["2", "3", "4", "5", "6", "9"]
     assert any("'Martian' is not one of African, Caucasian, East Asian, South Asian" in problem for problem in problems)
     assert any("line 2 already" in problem for problem in problems)
 

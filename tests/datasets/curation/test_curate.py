@@ -132,6 +132,21 @@ def test_an_output_is_replaced_only_if_asked_and_only_our_files(tree: Path) -> N
     assert (tree / "out" / "notes.txt").read_text() == "mine"
 
 
+def test_nothing_is_written_over_what_is_no_curation(tree: Path) -> None:
+    (tree / "work" / "faces").mkdir(parents=True)
+    (tree / "work" / "report.md").write_text("mine")
+    (tree / "work" / "faces" / "photo.png").write_text("mine")
+    for options in ([], ["--overwrite"]):
+        result = run(tree, tree / "work", "--faces", "48", *options)
+        assert result.exit_code == 2
+        assert "choose another folder" in result.stderr
+    assert (tree / "work" / "report.md").read_text() == "mine"
+    assert (tree / "work" / "faces" / "photo.png").exists()
+    inside = run(tree, tree, "--no-persons", "--overwrite")
+    assert inside.exit_code == 2
+    assert "holds the manifest or the clips that are read" in inside.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "advice"),
     [

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ray_fer.datasets.curation.expressions import DISAGREEMENT, NO_ANSWER, ExpressionRule, consensus
+from ray_fer.datasets.curation.expressions import (
+    DISAGREEMENT,
+    TOO_FEW,
+    UNKNOWN,
+    UNKNOWN_ANSWER,
+    ExpressionRule,
+    consensus,
+)
 
 
 def answers(*names: str | None) -> dict[str, str | None]:
@@ -30,8 +37,15 @@ def test_agreement(given: tuple[str | None, ...], unanimous: str | None, majorit
         assert result.reason == (None if label else DISAGREEMENT)
 
 
-def test_nobody_answered() -> None:
-    assert consensus(answers(None, None)).reason == NO_ANSWER
+def test_one_answer_is_no_agreement() -> None:
+    assert consensus(answers(None, None)).reason == TOO_FEW
+    assert consensus(answers("Happy", None, None, None)).reason == TOO_FEW
+
+
+@pytest.mark.parametrize("rule", ["unanimous", "majority"])
+def test_an_answer_that_is_no_expression_is_no_silence(rule: ExpressionRule) -> None:
+    result = consensus(answers("Happy", "Happy", "Happy", UNKNOWN_ANSWER), rule)
+    assert (result.label, result.reason) == (None, UNKNOWN)
 
 
 def test_disagreement_says_who_said_what() -> None:

@@ -179,4 +179,52 @@ def test_published_fold_sizes_and_class_counts(tmp_path: Path) -> None:
     ]
     assert Counter(clip.label for clip in reading.clips if clip.fold == 1) == first
     (tmp_path / "EmoLabel_DataSplit/test(single_labeled)/set_5.csv").write_text("video_name,label\n9362,1\n")
-    assert "fold 5: 9361 train, 1 test; published are 9361 train, 2336 test" in read("dfew", tmp_path).report.notes
+    assert (
+        "fold 5: 9361 train, 1 test; published are 9361 train, 2336 test" in read("dfew", tmp_path).report.differences
+    )
+
+
+def test_lists_of_another_dataset_are_refused(tmp_path: Path) -> None:
+    """MAE-DFER's lists of DFEW and MAFW have the same names, and their clips the same five digits."""
+    truth = dfew_lists(tmp_path, "mae-dfer")
+    for clip in truth:
+        frames(tmp_path / "frames" / clip, ["1.jpg"])
+    with pytest.raises(DatasetError, match="of DFEW; this is no list of mafw"):
+        read("mafw", tmp_path, lists=tmp_path / "saved/data/dfew/org")
+
+
+def test_many_rows_without_the_last_class_prove_another_count(tmp_path: Path) -> None:
+    """A 1-based list without the classes 1 and 7 looks like a 0-based one; 500 rows that lack classes are no DFEW."""
+    clips = [f"{number:05d}" for number in range(1, 600)]
+    text(tmp_path / "single_trainset_1.csv", "video_name,label\n" + "".join(f"{c},{int(c) % 5 + 1}\n" for c in clips))
+    dfew_frames(tmp_path, clips[:1], "data")
+    with pytest.raises(DatasetError, match="Happy, Fear never occurs in 599 rows; these lists count"):
+        read("dfew", tmp_path)
+
+
+def test_lists_in_both_spellings_and_text_paths(tmp_path: Path) -> None:
+    truth = dfew_lists(tmp_path, "official")
+    dfew_frames(tmp_path, list(truth))
+    base = tmp_path / "EmoLabel_DataSplit"
+    (base / "test(single-labeled)").mkdir()
+    (base / "test(single_labeled)/set_4.csv").rename(base / "test(single-labeled)/set_4.csv")
+    reading = read("dfew", str(tmp_path), media=str(tmp_path / "Clip/clip_224x224"), lists=str(tmp_path))
+    assert {clip.fold for clip in reading.clips} == {1, 2, 3, 4, 5}
+    (base / "test(single-labeled)/set_4.csv").unlink()
+    (base / "train(single_labeled)/set_4.csv").unlink()
+    assert any(d.startswith("fold 4: 0 train, 0 test") for d in read("dfew", tmp_path).report.differences)
+
+
+def test_empty_media_folders_are_not_taken(tmp_path: Path) -> None:
+    truth = dfew_lists(tmp_path, "official")
+    text(tmp_path / "Clip/clip_224x224/part_1.zip", b"PK")
+    dfew_frames(tmp_path, list(truth), "Clip/clip_224x224_16f")
+    assert len(read("dfew", tmp_path).clips) == 10
+
+
+def test_a_label_of_thousands_of_digits_costs_its_row(tmp_path: Path) -> None:
+    truth = dfew_lists(tmp_path, "official")
+    dfew_frames(tmp_path, list(truth))
+    path = tmp_path / "EmoLabel_DataSplit/test(single_labeled)/set_1.csv"
+    path.write_text(f"video_name,label\n1,{'1' * 5000}\n6,6\n")
+    assert [(p.file, p.line) for p in read("dfew", tmp_path).report.problems] == [(path, 2)]

@@ -36,12 +36,12 @@ def test_boxes_labels_and_people(tmp_path: Path) -> None:
     assert (clip.label, clip.culture, clip.subject_id) == ("Angry", "Black", "eila/7")
     assert (clip.media, clip.start_frame, clip.end_frame) == ("video", 12, 13)
     assert clip.bbox == [50, 50, 100, 25]
-    assert json.loads(clip.annotations or "") == {"annotators": ["Anger"]}
+    assert json.loads(clip.annotations or "") == {"annotators": [["Anger"], "No annotation", "No annotation"]}
 
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("paper", {1: "test", 2: "val", 3: "train"}), ("released", {1: "train", 2: "val", 3: "test"})],
+    [("section-3.1", {1: "test", 2: "val", 3: "train"}), ("released", {1: "train", 2: "val", 3: "test"})],
 )
 def test_splits_by_number_of_annotators(tmp_path: Path, rule: str, expected: dict[int, str]) -> None:
     eila(
@@ -118,7 +118,7 @@ def test_without_demographics(tmp_path: Path) -> None:
     reading = read("eila", tmp_path)
     assert reading.clips[0].subject_id == "eila/vid/1/1"
     assert "told apart within a clip only" in reading.report.notes[0]
-    with pytest.raises(DatasetError, match="unknown split rule 'x'; expected one of paper, released, group"):
+    with pytest.raises(DatasetError, match=r"unknown split rule 'x'; expected one of released, section-3.1, group"):
         read("eila", tmp_path, split_rule="x")
 
 
@@ -132,3 +132,17 @@ def test_boxes_are_clipped_to_the_frame() -> None:
     assert pixel_box(["-10", "0", "60", "120"], 200, 100) == [0, 0, 100, 100]
     assert pixel_box(["0", "0", "0", "10"], 200, 100) is None
     assert pixel_box(["a", "0", "0", "10"], 200, 100) is None
+
+
+def test_people_who_are_contradicted_or_not_listed(tmp_path: Path) -> None:
+    people = "vid,1,1,7,B,F,#0\nvid,1,1,9,W,F,#0\nvid,1,2,8,W,F,#0\nvid,2,2,8,B,F,#0\nvid,1,3,5,W,F,#0\n"
+    eila(tmp_path, [row("['Sad']", frame=n, person=n) for n in (1, 2, 3, 4)], people)
+    reading = read("eila", tmp_path)
+    assert [(clip.culture, clip.subject_id) for clip in reading.clips] == [
+        ("Unknown", "eila/vid/1/1"), ("Unknown", "eila/vid/1/2"), ("White", "eila/5"), ("Unknown", "eila/vid/1/4"),
+    ]  # fmt: skip
+    assert [problem.line for problem in reading.report.problems] == [3, 5]
+    assert any(note.startswith("3 people are not in the demographics") for note in reading.report.notes)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(DatasetError, match=r"elsewhere.*annotations.csv: no such file"):
+        read("eila", tmp_path, lists=tmp_path / "elsewhere")

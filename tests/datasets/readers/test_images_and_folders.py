@@ -48,6 +48,15 @@ def test_afew_lists_agree_with_their_folders(tmp_path: Path) -> None:
     assert [str(p) for p in reading.report.problems] == [f"{path}:4: clip train/Anger/1_4_3 is labelled Surprise"]
 
 
+def test_afew_lists_of_the_other_split(tmp_path: Path) -> None:
+    frames(tmp_path / "AFEW_Face/validation/Fear/1", ["1.jpg"])
+    frames(tmp_path / "AFEW_Face/train/Fear/1", ["1.jpg"])
+    path = text(tmp_path / "AFEW_train.txt", "/x/AFEW_Face/validation/Fear/1 1 6\n/x/AFEW_Face/train/Fear/1 1 6\n")
+    reading = read("afew", tmp_path)
+    assert [clip.split for clip in reading.clips] == ["train"]
+    assert [str(p) for p in reading.report.problems] == [f"{path}:1: clip validation/Fear/1 is listed for split train"]
+
+
 def test_sfew(tmp_path: Path) -> None:
     image(tmp_path / "Train_Aligned_Faces/Fear/a_001.png")
     image(tmp_path / "Val_Aligned_Faces_new/Fear/a_001.png")
@@ -97,10 +106,11 @@ def test_fer2013_bad_rows_and_another_base(tmp_path: Path) -> None:
     whole = path.read_text()
     path.write_text(
         whole + f"9,{PIXELS[0]},Training\n1,1 2 3,Training\n1,{PIXELS[0]},Later\n1,{PIXELS[0][:-1]}999,Training\n"
+        f"1,{PIXELS[0]},\n"
     )
     reading = read("fer2013", tmp_path, images=tmp_path / "png")
     reasons = [(problem.line, problem.reason) for problem in reading.report.problems]
-    assert [line for line, _ in reasons] == [11, 12, 13, 14]
+    assert [line for line, _ in reasons] == [11, 12, 13, 14, 15]
     assert "label '9' is not an integer from 0 to 6 (fer2013)" in reasons[0][1]
     assert "not 2304 integers" in reasons[1][1]
     assert "Usage 'Later'" in reasons[2][1]
@@ -163,6 +173,35 @@ def test_own_folder(tmp_path: Path) -> None:
     assert {clip.label for clip in read("folder", tmp_path, label_map=tmp_path / "map.csv").clips} == {
         "Happy", "Sad", "Pain",
     }  # fmt: skip
+
+
+def test_folders_beside_the_splits_are_reported(tmp_path: Path) -> None:
+    for folder in ("train/sad", "validation/sad", "happy", "extra/sad"):
+        image(tmp_path / folder / "1.png")
+    image(tmp_path / "train/stray.png")
+    reading = read("folder", tmp_path)
+    assert sorted(clip.split or "" for clip in reading.clips) == ["train", "val"]
+    assert {problem.file.name for problem in reading.report.problems} == {"happy", "extra", "stray.png"}
+
+
+def test_own_segments_of_one_video(tmp_path: Path) -> None:
+    video(tmp_path / "a.mp4", count=4)
+    rows = "a.mp4,sad,0,2,x\na.mp4,sad,2,4,x\na.mp4,sad,3,3,x\n"
+    table = text(tmp_path / "t.csv", "path,label,start_frame,end_frame,subject\n" + rows)
+    reading = read("csv", str(table))
+    assert [clip.clip_id for clip in reading.clips] == ["a.mp4#0-2", "a.mp4#2-4"]
+    assert "frames 3 to 3 hold nothing" in reading.report.problems[0].reason
+    assert "columns subject are not read" in reading.report.notes[0]
+    with pytest.raises(DatasetError, match="not a CSV file; `ray-fer import folder` reads folders"):
+        read("csv", tmp_path)
+
+
+def test_own_words_become_the_known_names(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    table = text(tmp_path / "t.csv", "path,label,culture\na.png,Joy,south asian\n")
+    labels = text(tmp_path / "m.csv", "label,expression\njoy,happiness\n")
+    (clip,) = read("csv", table, label_map=str(labels)).clips
+    assert (clip.label, clip.culture) == ("Happy", "South Asian")
 
 
 def test_own_csv(tmp_path: Path) -> None:

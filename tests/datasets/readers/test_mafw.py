@@ -72,7 +72,7 @@ def lists(root: Path, variant: str) -> None:
                 text(folder / f"with_caption/set_{fold}/{split}.txt", content.encode("gb18030"))
             elif variant == "s2d":
                 content = "".join(f"{clip},{ALPHABETICAL.index(word)}\n" for clip, word in pairs)
-                text(root / f"anno/single/no_caption/set_{fold}/{split}.csv", "video_name,label\n" + content)
+                text(root / f"anno/single/no_caption/set_{fold}/{split}.csv", "video_name,labels\n" + content)
                 index = "".join(f"{n}: '{word.capitalize()}',\n" for n, word in enumerate(ALPHABETICAL))
                 text(root / "anno/single/no_caption/id_to_calss.txt", index)
             elif variant == "dfer-clip":

@@ -143,7 +143,7 @@ def test_ethnicity_from_a_file_and_from_the_sheet(tmp_path: Path) -> None:
     assert json.loads(reading.clips[0].annotations or "")["ethnicity"] == "Indian"
     text(table, "subject,ethnicity\n1,Indian\n1,African\n")
     reading = read("casme2", tmp_path, ethnicity=table)
-    assert reading.report.problems[0].reason == "subject 1 is African here and Indian before"
+    assert reading.report.problems[0].reason == "subject 1 is African here and Indian before; neither is used"
     assert any("--ethnicity FILE" in note for note in reading.report.notes)
 
 
@@ -223,3 +223,39 @@ def test_ethnicmer_gives_table_iii() -> None:
 )
 def test_au_codes(written: str, codes: list[AUCode], strange: list[str]) -> None:
     assert parse_au_codes(written) == (codes, strange)
+
+
+def test_which_sheet_is_read(tmp_path: Path) -> None:
+    images(tmp_path / "Cropped/sub01/EP01", 1, 3)
+    rows = {"20140508": "disgust", "updated": "surprise"}
+    for name, emotion in rows.items():
+        row: list[object] = [1, "EP01", None, 1, 2, 3, None, "4", emotion]
+        sheet(tmp_path / f"CASME2-coding-{name}.xlsx", [CASME2_HEADER, row])
+    assert read("casme2", tmp_path).clips[0].label == "Surprise"
+    assert read("casme2", tmp_path, lists=tmp_path / "CASME2-coding-20140508.xlsx").clips[0].label == "Negative"
+    sheet(tmp_path / "CASME2-coding-2013.xlsx", [CASME2_HEADER])
+    (tmp_path / "CASME2-coding-updated.xlsx").unlink()
+    with pytest.raises(DatasetError, match=r"are all there; choose one with --lists FILE"):
+        read("casme2", tmp_path)
+
+
+def test_an_exported_sheet_with_line_breaks_in_cells(tmp_path: Path) -> None:
+    images(tmp_path / "006/006_1_2", 1, 9, "006_{:05d}.jpg")
+    images(tmp_path / "006/006_1_3", 1, 9, "006_{:05d}.jpg")
+    header = ",".join(SAMM_HEADER)
+    rows = [
+        '006,006_1_2,x,1,3,9,9,Micro,4,Anger,4,"two\nlines"',
+        "006,006_1_3,x,1,3,9,9,Micro,4,Anger,4,fine",
+        '006,006_1_4,x,1,3,9,9,Micro,4,Anger,4,"broken" quote',
+    ]
+    path = text(tmp_path / "SAMM_Micro_FACS_Codes_v2.csv", "About\n" + header + "\n" + "\n".join(rows) + "\n")
+    reading = read("samm", tmp_path)
+    assert [clip.clip_id for clip in reading.clips] == ["samm/006/006_1_2", "samm/006/006_1_3"]
+    assert [(problem.file, problem.line) for problem in reading.report.problems] == [(path, 6)]
+
+
+def test_hidden_files_are_no_frames(tmp_path: Path) -> None:
+    casme2(tmp_path, [[1, "EP01", None, 1, 2, 3, None, "4", "disgust"]])
+    images(tmp_path / "Cropped/sub01/EP01", 1, 3)
+    images(tmp_path / "Cropped/sub01/EP01", 1, 3, "._reg_img{}.jpg")
+    assert read("casme2", tmp_path).clips[0].apex == 1

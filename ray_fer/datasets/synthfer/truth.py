@@ -1,0 +1,157 @@
+"""The ground truth that lies beside the clips: manifest rows, AUs of every frame, and the planted rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ray_fer.datasets.manifest import Clip
+from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS
+from ray_fer.datasets.synthfer.rules import (
+    DISPLAY_RULES,
+    PROTOTYPES,
+    TRIPLES,
+    agnostic_ceiling_uar,
+    display,
+    shown_as,
+)
+from ray_fer.datasets.synthfer.specs import ClipSpec
+from ray_fer.datasets.synthfer.trajectory import trajectory
+from ray_fer.labels import AU_NAMES, EXPRESSIONS, SYNTHETIC_CULTURES
+
+_FRAMES_OF_AUS = pa.list_(pa.list_(pa.float32()))
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("culture", pa.string(), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("expressions", pa.list_(pa.string())),
+        pa.field("polarity", pa.string()),
+        pa.field("fps", pa.int32()),
+        pa.field("au", _FRAMES_OF_AUS),
+        pa.field("au_left", _FRAMES_OF_AUS),
+        pa.field("au_right", _FRAMES_OF_AUS),
+    ],
+    metadata={"au_names": json.dumps(AU_NAMES)},
+)
+"""`au` [N][20] is the mean of both sides of the face at each frame; left and right are the person's own."""
+
+
+def manifest_row(spec: ClipSpec) -> Clip:
+    """The manifest's row of one clip: its label, where onset, apex and offset lie, and its segments as JSON.
+
+    A stream of several expressions has no label, but a labelled segment for each. Polarity and, for micro-expressions,
+    the emotion behind the label are among the annotations.
+    """
+    parts = trajectory(spec).parts
+    single = parts[0] if len(parts) == 1 else None
+    annotations: dict[str, object] = {
+        "segments": [
+            {
+                "label": part.expression,
+                "start_us": round(position * spec.seconds * 1e6),
+                "end_us": round((position + 1) * spec.seconds * 1e6),
+                "peak_aus": {au: round(float(v), 3) for au, v in zip(AU_NAMES, part.peak, strict=True) if v > 0},
+            }
+            for position, part in enumerate(parts)
+        ]
+    }
+    if spec.preset == "micro":
+        annotations["emotion"] = spec.expressions[0]
+    if spec.polarity is not None:
+        annotations["polarity"] = spec.polarity
+    return Clip(
+        clip_id=spec.clip_id,
+        dataset="synthfer",
+        path=f"videos/{spec.clip_id}.mp4",
+        label=spec.label,
+        culture=spec.culture,
+        subject_id=spec.subject.subject_id,
+        split=spec.subject.split,
+        onset=single.onset if single else None,
+        apex=single.apex if single else None,
+        offset=single.offset if single else None,
+        annotations=json.dumps(annotations),
+    )
+
+
+def write_truth(specs: Sequence[ClipSpec], root: Path, seed: int | None = None) -> None:
+    """Write ``truth.json`` (the rules) and ``truth/aus.parquet`` (every frame) below `root`."""
+    (root / "truth").mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(root / "truth" / "aus.parquet", SCHEMA, compression="zstd") as writer:
+        for start in range(0, len(specs), 256):
+            rows = [_au_row(spec) for spec in specs[start : start + 256]]
+            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
+    (root / "truth.json").write_text(json.dumps(planted_rules(specs, seed), indent=1) + "\n")
+
+
+def planted_rules(specs: Sequence[ClipSpec], seed: int | None = None) -> dict[str, object]:
+    """What was planted into these clips, for ``truth.json``.
+
+    Raises ValueError when they differ in preset or strength.
+    """
+    if len({(spec.preset, spec.strength) for spec in specs}) != 1:
+        raise ValueError("clips of several presets or strengths cannot share one truth; generate them apart")
+    preset, strength = specs[0].preset, specs[0].strength
+    counts: dict[tuple[str, str], int] = {}
+    clips: dict[str, dict[str, dict[str, int]]] = {}
+    subjects: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for spec in specs:
+        people = subjects.setdefault(spec.subject.split, {}).setdefault(spec.culture, {})
+        people[spec.subject.subject_id] = [Path(name).name for name in spec.subject.photos]
+        row = clips.setdefault(spec.subject.split, {}).setdefault(spec.culture, dict.fromkeys(EXPRESSIONS, 0))
+        for expression in spec.expressions:
+            row[expression] += 1
+            counts[expression, spec.culture] = counts.get((expression, spec.culture), 0) + 1
+    truth: dict[str, object] = {
+        "note": "Groups A to D stand for nobody; their display rules are invented.",
+        "preset": preset,
+        "seed": seed,
+        "strength": strength,
+        "agnostic_ceiling_uar": round(agnostic_ceiling_uar(counts, strength), 6),
+        "au_names": list(AU_NAMES),
+        "prototypes": PROTOTYPES,
+        "triples": [list(triple) for triple in TRIPLES],
+        "groups": {culture: _group(culture, strength) for culture in SYNTHETIC_CULTURES},
+        "clips": clips,
+        "subjects": subjects,
+    }
+    if preset == "gccfer":
+        truth["sizes_of_table_ii"] = dict(zip(SYNTHETIC_CULTURES, map(sum, GCCFER_COUNTS), strict=True))
+    return truth
+
+
+def _group(culture: str, strength: float) -> dict[str, object]:
+    """One group: its rules at full strength, and what each expression looks like at this one."""
+    rules = DISPLAY_RULES[culture]
+    shown = {}
+    for expression in EXPRESSIONS:
+        look = display(expression, culture, strength)
+        shown[expression] = {
+            "peak": _named(look.pattern), "rest": _named(look.accent), "asymmetry": round(look.asymmetry, 4),
+            "delay_s": round(look.delay, 4), "rise_factor": round(look.rise, 4),
+            "prototype_at_strength_1": shown_as(expression, culture),
+        }  # fmt: skip
+    return {
+        "gains": _named(rules.gain_vector()), "rest": _named(rules.accent_vector()), "asymmetry": rules.asymmetry,
+        "delay_s": rules.delay, "rise_factor": rules.rise, "rotation": list(rules.rotation), "expressions": shown,
+    }  # fmt: skip
+
+
+def _named(values: np.ndarray) -> dict[str, float]:
+    return {au: round(float(value), 4) for au, value in zip(AU_NAMES, values, strict=True) if value}
+
+
+def _au_row(spec: ClipSpec) -> dict[str, object]:
+    aus = trajectory(spec)
+    return {
+        "clip_id": spec.clip_id, "subject": spec.subject.subject_id, "culture": spec.culture, "label": spec.label,
+        "expressions": list(spec.expressions), "polarity": spec.polarity, "fps": spec.fps,
+        "au": aus.mean.tolist(), "au_left": aus.left.tolist(), "au_right": aus.right.tolist(),
+    }  # fmt: skip

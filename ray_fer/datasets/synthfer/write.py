@@ -1,0 +1,106 @@
+"""Render clips to MP4 in parallel processes, with their manifest and their truth."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import cv2
+import numpy as np
+import torch
+
+from ray_fer.datasets.manifest import write_manifest
+from ray_fer.datasets.synthfer.conditions import make_take
+from ray_fer.datasets.synthfer.identities import Identity, build_identity
+from ray_fer.datasets.synthfer.photos import Photo, load_photos, remember_photos
+from ray_fer.datasets.synthfer.renderer import render
+from ray_fer.datasets.synthfer.specs import ClipSpec
+from ray_fer.datasets.synthfer.truth import manifest_row, write_truth
+
+_CHUNK = 16
+_FRAMES = 8  # rendered at once: enough to keep torch busy, few enough to stay in the cache
+
+
+def generate(
+    specs: Sequence[ClipSpec],
+    root: str | Path,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    seed: int | None = None,
+) -> Path:
+    """Render all specs below `root` and return the manifest's path.
+
+    Writes ``videos/<clip_id>.mp4``, ``manifest.parquet``, ``truth.json`` and ``truth/aus.parquet``. `workers`
+    processes share the work (one per CPU when None); `progress` is told (clips done, clips in all); `seed` is that of
+    the plan and is only recorded.
+    """
+    root = Path(root)
+    (root / "videos").mkdir(parents=True, exist_ok=True)
+    write_truth(specs, root, seed)  # first, because it refuses clips that cannot share a truth
+    photos = load_photos([name for spec in specs for name in spec.subject.photos])
+    workers = workers or multiprocessing.cpu_count()
+    # A subject takes as long to make as thirty frames take to render: keep the clips of each together.
+    by_face = sorted(specs, key=lambda spec: spec.subject.subject_id)
+    chunks = [by_face[start : start + _CHUNK] for start in range(0, len(by_face), _CHUNK)]
+    context = multiprocessing.get_context("spawn")
+    done = 0
+    with ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (photos,)) as pool:
+        for future in as_completed([pool.submit(_write_chunk, chunk, root / "videos") for chunk in chunks]):
+            done += future.result()
+            if progress is not None:
+                progress(done, len(specs))
+    return write_manifest([manifest_row(spec) for spec in specs], root / "manifest.parquet")
+
+
+def write_clip(spec: ClipSpec, identity: Identity, path: Path) -> None:
+    """Render one clip into an MP4 file (H.264)."""
+    take = make_take(spec, identity)
+    with _Writer(path, spec.fps, spec.size, take.crf) as writer:
+        for start in range(0, spec.frames, _FRAMES):
+            index = np.arange(start, min(start + _FRAMES, spec.frames))[None]
+            for image in render([take], index)[0].permute(0, 2, 3, 1).numpy():
+                writer.write(image)
+
+
+def _start_worker(photos: Mapping[str, Photo]) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    remember_photos(photos)
+
+
+def _write_chunk(specs: Sequence[ClipSpec], folder: Path) -> int:
+    identities: dict[str, Identity] = {}
+    for spec in specs:
+        subject = spec.subject
+        if subject.subject_id not in identities:
+            identities = {subject.subject_id: build_identity(subject, load_photos(subject.photos), bool(spec.polarity))}
+        write_clip(spec, identities[subject.subject_id], folder / f"{spec.clip_id}.mp4")
+    return len(specs)
+
+
+class _Writer:
+    """H.264 in MP4, constant frame rate, one thread so that the same frames give the same bytes."""
+
+    def __init__(self, path: Path, fps: int, size: tuple[int, int], crf: int) -> None:
+        self._container = av.open(str(path), "w")
+        self._stream = self._container.add_stream("libx264", rate=Fraction(fps))
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = {"crf": str(crf), "preset": "ultrafast", "threads": "1"}
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def write(self, image: np.ndarray) -> None:
+        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.mux(self._stream.encode())
+        self._container.close()
