@@ -26,7 +26,15 @@ def exit_on_bad_input(command: Callable[P, R]) -> Callable[P, R]:
 
         try:
             return command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, FileExistsError, PermissionError, BrokerError, FaceModelError) as error:
+        except (
+            ValueError,
+            FileNotFoundError,
+            FileExistsError,
+            NotADirectoryError,
+            PermissionError,
+            BrokerError,
+            FaceModelError,
+        ) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             raise SystemExit(2) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ray_fer.cli.options import AsJson
+from ray_fer.cli.options import AsJson, Overwrite
 from ray_fer.errors import exit_on_bad_input
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def synth(
     workers: Annotated[int | None, typer.Option(min=1, help="processes (default: one per CPU)")] = None,
     check: Annotated[bool, typer.Option("--check", help="read planted AUs back instead of writing clips")] = False,
     preview: Annotated[bool, typer.Option("--preview", help="write OUTPUT/preview.png instead of clips")] = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Render SynthFER clips: photographs moved by known Action Units, with a known truth about four groups."""
@@ -66,7 +68,7 @@ def synth(
         return
     specs = plan(split_counts(clips, val_share, test_share), options)
     with _bar("rendering", console) as advance:
-        manifest = generate(specs, output, workers, advance, seed)
+        manifest = generate(specs, output, workers, advance, options, overwrite)
     print(manifest)
 
 
@@ -112,14 +114,15 @@ def _show(report: CheckReport) -> None:
     from rich.table import Table
 
     table = Table(title=f"Correlation of planted and read AUs, {report.frames} frames each")
-    for column in ("AU", "read from", "planted alone", "among others", "reading at 1"):
+    for column in ("AU", "read from", "planted alone", "among others", "reading at 1", "within subjects"):
         table.add_column(column, overflow="fold")
     for row in report.aus:
+        shapes = dict.fromkeys(shape.removesuffix("Left").removesuffix("Right") for shape in row.blendshapes)
         table.add_row(
-            "+".join(row.aus), " ".join(row.blendshapes), f"{row.alone:.2f}", f"{row.mixed:.2f}",
-            f"{row.reading_at_1:+.2f}",
+            "+".join(row.aus), " ".join(shapes), f"{row.alone:.2f}", f"{row.mixed:.2f}",
+            f"{row.reading_at_1:+.2f}", f"{row.subjects:.2f}",
         )  # fmt: skip
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for row in report.aus:
         if row.limit:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_fer.datasets.manifest import read_manifest
-from ray_fer.datasets.synthfer import generate, media_folder, plan_streams
+from ray_fer.datasets.synthfer import SynthOptions, generate, media_folder, plan_streams
 from ray_fer.streaming.kafka import KafkaSettings, producer
 from ray_fer.streaming.messages import FrameMessage
 from ray_fer.streaming.source import video_messages
@@ -48,7 +48,7 @@ def demo_streams(labelled: int, seed: int, folder: Path) -> list[DemoStream]:
     """Read the three real videos and render `labelled` SynthFER streams (below `folder`). Raises MediaError."""
     streams = [DemoStream(name, list(video_messages(media_folder() / name, name))) for name in REAL_VIDEOS]
     if labelled:
-        for row in read_manifest(generate(plan_streams(labelled, seed), folder)):
+        for row in read_manifest(generate(plan_streams(labelled, seed), folder, options=SynthOptions(seed=seed))):
             segments = [(s["label"], s["start_us"], s["end_us"]) for s in json.loads(row["annotations"])["segments"]]
             streams.append(DemoStream(row["clip_id"], list(video_messages(row["path"], row["clip_id"])), segments))
     return streams

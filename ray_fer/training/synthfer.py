@@ -58,9 +58,10 @@ def train_on_synthfer(
         say(f"{stage}: {seconds[stage]:.0f} s")
 
     started = time.monotonic()
-    specs = plan(dataclasses.asdict(size), SynthOptions(seed=seed))
+    options = SynthOptions(seed=seed)
+    specs = plan(dataclasses.asdict(size), options)
     say(f"rendering {len(specs)} SynthFER clips")
-    manifest = generate(specs, work / "synthfer", seed=seed)
+    manifest = generate(specs, work / "synthfer", options=options, overwrite=True)
     timed("render", started)
     started = time.monotonic()
     summary = preprocess(manifest, work / "clips", frames=recipe.transform.frames, overwrite=True)
@@ -79,7 +80,7 @@ def train_on_synthfer(
     metrics["stage_seconds"] = seconds
     metrics["subjects"] = {
         split: sorted({row["subject_id"] for row in read_manifest(manifest) if row["split"] == split})
-        for split in ("train", "test")
+        for split in ("train", "val", "test")
     }
     (bundle / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     return bundle

@@ -24,7 +24,7 @@ STUDIO = plain_subject("woman_studio", "test")
 
 def test_a_clip_begins_neutral_and_carries_its_truth(tmp_path: Path) -> None:
     spec = ClipSpec("c", STUDIO, "C", ("Surprise",), seed=5)
-    (row,) = read_manifest(generate([spec], tmp_path, workers=1, seed=1))
+    (row,) = read_manifest(generate([spec], tmp_path, workers=1))
     assert (row["label"], row["culture"], row["subject_id"], row["split"]) == ("Surprise", "C", "woman_studio", "test")
     (segment,) = json.loads(row["annotations"])["segments"]
     assert (segment["label"], segment["start_us"], segment["end_us"]) == ("Surprise", 0, 5_000_000)
@@ -47,18 +47,24 @@ def test_the_same_spec_gives_the_same_pixels(tmp_path: Path) -> None:
 
 
 def test_truth_beside_the_clips(tmp_path: Path) -> None:
-    specs = plan({"train": 3, "test": 1}, SynthOptions(strength=1.0, seed=6))
+    options = SynthOptions(strength=1.0, seed=6, occlusion=1.0)
+    specs = plan({"train": 3, "test": 1}, options)
     told: list[tuple[int, int]] = []
-    rows = read_manifest(generate(specs, tmp_path, workers=2, progress=lambda *done: told.append(done), seed=6))
+    rows = read_manifest(
+        generate(specs, tmp_path, workers=2, progress=lambda *done: told.append(done), options=options)
+    )
     assert told[-1] == (4, 4)
     assert len(list((tmp_path / "videos").glob("*.mp4"))) == len(rows) == 4
     truth = json.loads((tmp_path / "truth.json").read_text())
-    assert (truth["preset"], truth["seed"], truth["strength"]) == ("balanced", 6, 1.0)
+    assert (truth["preset"], truth["strength"]) == ("balanced", 1.0)
+    assert (truth["options"]["seed"], truth["options"]["occlusion"]) == (6, 1.0)
+    notes = [json.loads(row["annotations"]) for row in rows]
+    assert all(note["occluded"] and 18 <= note["crf"] <= 26 for note in notes)
     assert list(truth["groups"]) == ["A", "B", "C", "D"]
     angry = truth["groups"]["B"]["expressions"]["Angry"]
     assert angry["prototype_at_strength_1"] == "Happy"
     assert angry["peak"] == truth["prototypes"]["Happy"]
-    assert 0 < truth["agnostic_ceiling_uar"] <= 1
+    assert truth["agnostic_ceiling_uar"]["test"] == 1.0  # a single clip
     assert {s for split in truth["subjects"].values() for group in split.values() for s in group} == {
         spec.subject.subject_id for spec in specs
     }
@@ -111,3 +117,39 @@ def test_clips_of_two_strengths_cannot_share_a_truth(tmp_path: Path) -> None:
     specs = [ClipSpec(str(s), STUDIO, "A", ("Sad",), 1, strength=s, seconds=0.5) for s in (0.2, 0.4)]
     with pytest.raises(ValueError, match="generate them apart"):
         generate(specs, tmp_path, workers=1)
+
+
+def test_an_existing_folder_is_not_mixed_with_a_new_one(tmp_path: Path) -> None:
+    specs = [ClipSpec(f"synth_{n}", STUDIO, "A", ("Sad",), n, seconds=0.3) for n in range(3)]
+    generate(specs, tmp_path, workers=1)
+    with pytest.raises(FileExistsError, match="pass --overwrite"):
+        generate(specs[:1], tmp_path, workers=1)
+    generate(specs[:1], tmp_path, workers=1, overwrite=True)
+    assert [path.stem for path in (tmp_path / "videos").iterdir()] == ["synth_0"]
+    (tmp_path / "truth.json").unlink()
+    with pytest.raises(FileExistsError, match="no SynthFER"):
+        generate(specs, tmp_path, workers=1, overwrite=True)
+    assert (tmp_path / "manifest.parquet").exists()
+
+
+def test_plans_that_cannot_be_rendered(tmp_path: Path) -> None:
+    spec = ClipSpec("c", STUDIO, "A", ("Sad",), 1, seconds=0.5)
+    with pytest.raises(ValueError, match="same clip_id"):
+        generate([spec, spec], tmp_path, workers=1)
+    with pytest.raises(ValueError, match="no clip to render"):
+        generate([], tmp_path, workers=1)
+
+
+def test_two_plans_in_one_run_keep_their_faces() -> None:
+    """Subjects of two seeds have the same names and other faces."""
+    specs = [plan({"test": 4}, SynthOptions(seed=seed))[0] for seed in (1, 2)]
+    together = [batch[0] for batch in iter_batches(specs, 1, frames=1)]
+    for spec, frames in zip(specs, together, strict=True):
+        np.testing.assert_array_equal(frames, next(iter_batches([spec], 1, frames=1))[0])
+
+
+def test_the_number_of_workers_changes_no_pixel(tmp_path: Path) -> None:
+    specs = [ClipSpec(f"synth_{n}", STUDIO, "B", ("Happy",), n, seconds=0.3) for n in range(3)]
+    files = [generate(specs, tmp_path / str(workers), workers=workers).parent / "videos" for workers in (1, 2)]
+    for spec in specs:
+        assert (files[0] / f"{spec.clip_id}.mp4").read_bytes() == (files[1] / f"{spec.clip_id}.mp4").read_bytes()

@@ -64,7 +64,6 @@ def test_photographs_lose_their_expression(finder: FaceFinder) -> None:
     residuals = [photo.residual for photo in photos.values()]
     assert np.median(residuals) < 0.25
     assert not photos["man_blue"].blendable  # looks aside
-    assert not photos["man_beard"].blendable  # a hand on the forehead
 
 
 def test_subjects_of_one_photograph_look_different_and_have_faces(finder: FaceFinder) -> None:
@@ -78,7 +77,8 @@ def test_subjects_of_one_photograph_look_different_and_have_faces(finder: FaceFi
         assert faces[0].subject.photos == faces[3].subject.photos
         shapes = [face.landmarks[[234, 454], 0] @ [-1, 1] for face in faces[:4]]
         assert np.ptp(shapes) > 4
-        assert {len(face.subject.photos) for face in faces} == {1, 2}
+        blends = {len(face.subject.photos) for face in faces}
+        assert blends == ({1, 2} if len(names) > 1 else {1})
 
 
 def test_planted_aus_are_read_back(report: CheckReport) -> None:
@@ -88,6 +88,7 @@ def test_planted_aus_are_read_back(report: CheckReport) -> None:
     for aus in ("AU01+AU02", "AU04", "AU12", "AU26"):
         assert rows[aus].alone >= 0.7, (aus, rows[aus])
         assert rows[aus].reading_at_1 > 0.2
+        assert rows[aus].subjects > 0.8, (aus, rows[aus])
     for aus in ("AU05", "AU25", "AU43"):
         assert rows[aus].alone > 0.4, (aus, rows[aus])
     weak = [row for row in report.aus if row.alone < 0.7]
@@ -194,7 +195,7 @@ def test_a_face_is_found_in_a_scene_at_its_size(finder: FaceFinder) -> None:
         frames = images(batch[0])
         assert frames.shape == (2, 216, 384, 3)
         height = np.ptp(found(finder, frames[1]).landmarks[:, 1])
-        assert 85 < height < 150, spec.clip_id
+        assert 85 < height < 175, spec.clip_id
 
 
 @pytest.mark.parametrize(

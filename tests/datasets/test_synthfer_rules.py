@@ -10,15 +10,24 @@ import pytest
 from ray_fer.datasets.synthfer import ClipSpec
 from ray_fer.datasets.synthfer.identities import plain_subject
 from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS
-from ray_fer.datasets.synthfer.rules import PROTOTYPES, TRIPLES, agnostic_ceiling_uar, display, prototype, shown_as
+from ray_fer.datasets.synthfer.rules import (
+    PROTOTYPES,
+    TRIPLES,
+    Cell,
+    agnostic_ceiling_uar,
+    display,
+    prototype,
+    shown_as,
+)
+from ray_fer.datasets.synthfer.specs import MICRO_LABELS
 from ray_fer.datasets.synthfer.trajectory import MAX_AU, trajectory
 from ray_fer.labels import AU_NAMES, EXPRESSIONS, SYNTHETIC_CULTURES
 
 NOBODY = plain_subject("nobody", "test")
 CELLS = list(product(EXPRESSIONS, SYNTHETIC_CULTURES))
-BALANCED = dict.fromkeys(CELLS, 10)
+BALANCED = {Cell(expression, expression, culture): 10 for expression, culture in CELLS}
 TABLE_II = {
-    (expression, culture): GCCFER_COUNTS[row][column]
+    Cell(expression, expression, culture): GCCFER_COUNTS[row][column]
     for row, culture in enumerate(SYNTHETIC_CULTURES)
     for column, expression in enumerate(EXPRESSIONS)
 }
@@ -77,7 +86,7 @@ def test_halfway_expressions_stay_distinct_within_a_group(strength: float) -> No
 
 
 @pytest.mark.parametrize("counts", [BALANCED, TABLE_II], ids=["balanced", "gccfer"])
-def test_the_agnostic_ceiling_is_that_of_the_best_of_all_decision_rules(counts: dict[tuple[str, str], int]) -> None:
+def test_the_agnostic_ceiling_is_that_of_the_best_of_all_decision_rules(counts: dict[Cell, int]) -> None:
     """Brute force: every way of naming the rotated patterns, one triple at a time, scored by its mean recall."""
     recalls = 1.0  # Neutral is shown as itself everywhere
     for triple in TRIPLES:
@@ -86,11 +95,31 @@ def test_the_agnostic_ceiling_is_that_of_the_best_of_all_decision_rules(counts: 
             decide = dict(zip(triple, names, strict=True))
             score = 0.0
             for expression in triple:
-                right = [n for (e, c), n in counts.items() if e == expression and decide[shown_as(e, c)] == e]
-                score += sum(right) / sum(n for (e, _), n in counts.items() if e == expression)
+                clips = {cell.culture: n for cell, n in counts.items() if cell.label == expression}
+                right = [n for culture, n in clips.items() if decide[shown_as(expression, culture)] == expression]
+                score += sum(right) / sum(clips.values())
             best = max(best, score)
         recalls += best
     assert agnostic_ceiling_uar(counts, 1.0) == pytest.approx(recalls / len(EXPRESSIONS))
+
+
+def test_the_ceiling_counts_what_else_a_clip_shows() -> None:
+    """Scenes: polarity follows the label, so it separates some of the expressions that share a pattern."""
+    polarity = {"Happy": "positive", "Neutral": "neutral", "Surprise": "neutral"}
+    scenes = {Cell(e, e, c, polarity.get(e, "negative")): 10 for e, c in CELLS}
+    # Angry-Happy-Fear: Happy is told from both others, which share one background; Disgust-Surprise-Sad likewise.
+    assert agnostic_ceiling_uar(scenes, 1.0) > agnostic_ceiling_uar(BALANCED, 1.0) + 0.15
+    always = {Cell(e, e, c, e): 10 for e, c in CELLS}
+    assert agnostic_ceiling_uar(always, 1.0) == 1.0
+    classes = {Cell(MICRO_LABELS[e], e, c): 10 for e, c in CELLS if e in MICRO_LABELS}
+    assert agnostic_ceiling_uar(classes, 1.0) == pytest.approx(2 / 3)
+
+
+def test_at_strength_1_nothing_but_the_patterns_is_left() -> None:
+    for culture in SYNTHETIC_CULTURES:
+        look = display("Neutral", culture, 1.0)
+        assert not look.pattern.any()
+        assert not look.accent.any()
 
 
 def test_the_ceiling_holds_for_drawn_clips_and_a_culture_aware_reader_breaks_it() -> None:
@@ -139,7 +168,9 @@ def test_a_trajectory_begins_at_rest_peaks_and_ends_as_its_marks_say() -> None:
     for seed in range(20):
         aus = trajectory(clip("Surprise", "D", 0.5, seed))
         (part,) = aus.parts
-        assert 0 < part.onset < part.apex <= part.offset <= 49
+        assert part.onset is not None
+        assert part.apex is not None
+        assert 0 < part.onset < part.apex <= (part.offset or 49) <= 49
         jaw = aus.mean[:, AU_NAMES.index("AU26")]
         idle = 0.13
         assert jaw[: part.onset].max() <= idle
@@ -147,6 +178,27 @@ def test_a_trajectory_begins_at_rest_peaks_and_ends_as_its_marks_say() -> None:
         assert aus.left.max() <= MAX_AU
         # Group D moves its left side more.
         assert aus.left[part.apex].sum() > aus.right[part.apex].sum()
+        # The peak that is written down is the one that is drawn, but for blinks and idle movement.
+        planted = part.peak + display("Surprise", "D", 0.5).accent
+        np.testing.assert_allclose(aus.mean[part.apex][:-1], planted[:-1], atol=0.15)
+
+
+def test_released_expressions_end_and_held_ones_do_not() -> None:
+    parts = [trajectory(clip("Happy", "A", 0.0, seed)) for seed in range(60)]
+    smile = AU_NAMES.index("AU12")
+    released = [aus for aus in parts if aus.parts[0].offset is not None]
+    assert 12 <= len(released) <= 36  # two of five
+    for aus in parts:
+        offset = aus.parts[0].offset
+        if offset is None:
+            assert aus.mean[-1, smile] > 0.4
+        else:
+            assert aus.mean[offset + 1 :, smile].max() <= 0.13
+
+
+def test_neutral_clips_have_no_onset() -> None:
+    (part,) = trajectory(clip("Neutral", "B", 0.5)).parts
+    assert part.onset is part.apex is part.offset is None
 
 
 def test_groups_differ_in_timing() -> None:

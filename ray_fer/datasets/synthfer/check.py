@@ -11,7 +11,7 @@ import numpy as np
 from ray_fer.action_units.blendshapes import AU_FROM_BLENDSHAPES, aus_from_blendshapes
 from ray_fer.datasets.synthfer.conditions import Take, make_take
 from ray_fer.datasets.synthfer.geometry import SIDES
-from ray_fer.datasets.synthfer.identities import Identity, build_identity, plain_subject
+from ray_fer.datasets.synthfer.identities import Identity, Subject, build_identity, plain_subject
 from ray_fer.datasets.synthfer.photos import SPLITS, load_photos
 from ray_fer.datasets.synthfer.plan import SynthOptions, plan
 from ray_fer.datasets.synthfer.renderer import render
@@ -35,7 +35,9 @@ _LIMITS = {
     "AU43": "lids drawn over an open eye leave a trace of it, and eyeBlink starts higher on some faces",
 }
 _IDENTITIES = 4
-_FACE_CLIPS, _FACE_FRAMES = 56, 5
+_FACE_CLIPS, _FACE_FRAMES = {"train": 28, "val": 14, "test": 14}, 5
+_SUBJECT_FRAMES = 16
+_FACES_LOOKED_FOR = sum(_FACE_CLIPS.values()) * _FACE_FRAMES
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class AuCheck:
     mixed: float
     reading_at_1: float
     """Mean rise of the reading when the AU is planted at 1."""
+    subjects: float
+    """Median over subjects, as clips show them, of the correlation within each one's frames, planted alone."""
 
     @property
     def limit(self) -> str:
@@ -72,20 +76,23 @@ class CheckReport:
 
 
 def check(options: SynthOptions, frames: int = 200, progress: Callable[[int, int], None] | None = None) -> CheckReport:
-    """Read planted AUs back on the four photographs that are most neutral, and look for faces in `gccfer` frames.
+    """Read planted AUs back on the photographs that are most neutral, and look for faces in `gccfer` frames.
 
-    `frames` (a multiple of 4) are rendered per AU, with the head pose, light and noise of usual clips. About half a
-    minute for 200. Raises ValueError when `frames` is no multiple of 4.
+    `frames` (a multiple of 4) are rendered per AU on four photographs, with the head pose, light and noise of usual
+    clips; and 16 on each of six subjects, two of each split. About a minute for 200. Raises ValueError when `frames`
+    is no multiple of 4, or fewer than four photographs look straight ahead.
     """
     if frames < 4 or frames % _IDENTITIES:
         raise ValueError(f"{frames} frames cannot be shared by {_IDENTITIES} faces; give a multiple of {_IDENTITIES}")
     names = [name for split in SPLITS for name in options.photos()[split]]
     photos = load_photos(names)
     chosen = sorted((photo for photo in photos.values() if photo.blendable), key=lambda one: one.residual)[:_IDENTITIES]
-    subjects = [plain_subject(photo.name, "test") for photo in chosen]
-    faces = [build_identity(subject, photos) for subject in subjects]
+    if len(chosen) < _IDENTITIES:
+        raise ValueError(f"{len(chosen)} photographs look straight ahead; --check needs {_IDENTITIES}")
+    faces = [build_identity(plain_subject(photo.name, "test"), photos) for photo in chosen]
+    people = [build_identity(subject, photos) for subject in _people(options)]
     per_face = frames // _IDENTITIES
-    total = (len(CHECKED) + 1) * frames + _FACE_CLIPS * _FACE_FRAMES
+    total = (len(CHECKED) + 1) * frames + len(CHECKED) * len(people) * _SUBJECT_FRAMES + _FACES_LOOKED_FOR
     done = 0
 
     def tick(count: int) -> None:
@@ -97,35 +104,47 @@ def check(options: SynthOptions, frames: int = 200, progress: Callable[[int, int
     rng = np.random.default_rng(options.seed)
     with FaceFinder(max_faces=1) as finder:
 
-        def read(planted: list[np.ndarray]) -> np.ndarray:
-            """Planted AUs [M,20] of each face -> readings [faces*M,20], NaN where no face was found."""
+        def read(shown: list[Identity], planted: list[np.ndarray]) -> list[np.ndarray]:
+            """Planted AUs [M,20] of each face -> readings [M,20] of each, NaN where no face was found."""
             readings = []
-            for face, aus in zip(faces, planted, strict=True):
+            for face, aus in zip(shown, planted, strict=True):
                 readings.append(_read(finder, face, aus, int(rng.integers(2**31))))
                 tick(len(aus))
-            return np.concatenate(readings)
+            return readings
 
         mixes = [rng.random((per_face, len(AU_NAMES))) * (rng.random((per_face, len(AU_NAMES))) < 0.3) for _ in faces]
         for mix in mixes:
             mix[:, AU_NAMES.index("AU02")] = mix[:, AU_NAMES.index("AU01")]  # read as one, so planted as one
-        mixed = read(mixes)
+        mixed = np.concatenate(read(faces, mixes))
         rows = []
         for aus in CHECKED:
             columns = [AU_NAMES.index(au) for au in aus]
             levels = [rng.permutation(np.linspace(0, 1, per_face)) for _ in faces]
-            alone = read([np.isin(AU_NAMES, aus) * level[:, None] for level in levels])
-            x, y = np.concatenate(levels), alone[:, columns].mean(1)
+            alone = read(faces, [np.isin(AU_NAMES, aus) * level[:, None] for level in levels])
+            x, y = np.concatenate(levels), np.concatenate(alone)[:, columns].mean(1)
+            own = np.linspace(0, 1, _SUBJECT_FRAMES)
+            apart = read(people, [np.isin(AU_NAMES, aus) * own[:, None] for _ in people])
+            within = [_correlation(own, readings[:, columns].mean(1)) for readings in apart]
             seen = ~np.isnan(y)
             rows.append(
                 AuCheck(
                     aus, tuple(shape for au in aus for shape in AU_FROM_BLENDSHAPES[au]), _correlation(x, y),
                     _correlation(np.concatenate(mixes)[:, columns].mean(1), mixed[:, columns].mean(1)),
-                    round(float(np.polyfit(x[seen], y[seen], 1)[0]), 3),
+                    round(float(np.polyfit(x[seen], y[seen], 1)[0]), 3), round(float(np.median(within)), 3),
                 )
             )  # fmt: skip
         found = _face_rate(finder, options, tick)
     residuals = {photo.name: photo.residual for photo in chosen}
-    return CheckReport(tuple(rows), frames, residuals, found, _FACE_CLIPS * _FACE_FRAMES)
+    return CheckReport(tuple(rows), frames, residuals, found, _FACES_LOOKED_FOR)
+
+
+def _people(options: SynthOptions) -> list[Subject]:
+    """Two subjects of each split, as the clips of a plan show them."""
+    specs = plan(_FACE_CLIPS, replace(options, preset="balanced"))
+    found: list[Subject] = []
+    for split in SPLITS:
+        found += list(dict.fromkeys(spec.subject for spec in specs if spec.subject.split == split))[:2]
+    return found
 
 
 def plant(face: Identity, aus: np.ndarray, seed: int) -> Take:
@@ -148,21 +167,20 @@ def _read(finder: FaceFinder, face: Identity, aus: np.ndarray, seed: int) -> np.
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     seen = ~np.isnan(y)
-    if y[seen].std() < 1e-6:
+    if seen.sum() < 2 or y[seen].std() < 1e-6:
         return 0.0
     return round(float(np.corrcoef(x[seen], y[seen])[0, 1]), 3)
 
 
 def _face_rate(finder: FaceFinder, options: SynthOptions, tick: Callable[[int], None]) -> float:
     """Share of frames of preset `gccfer` without occlusion in which a face is found."""
-    specs = plan({"test": _FACE_CLIPS}, replace(options, preset="gccfer", occlusion=0.0))
+    specs = plan(_FACE_CLIPS, replace(options, preset="gccfer", occlusion=0.0))
     photos = load_photos([name for spec in specs for name in spec.subject.photos])
-    faces = {spec.subject.subject_id: spec.subject for spec in specs}
-    identities = {name: build_identity(subject, photos) for name, subject in faces.items()}
+    identities = {subject: build_identity(subject, photos) for subject in {spec.subject for spec in specs}}
     found = 0
     for spec in specs:
         index = np.linspace(0, spec.frames - 1, _FACE_FRAMES).astype(int)[None]
-        images = render([make_take(spec, identities[spec.subject.subject_id])], index)[0].permute(0, 2, 3, 1)
+        images = render([make_take(spec, identities[spec.subject])], index)[0].permute(0, 2, 3, 1)
         found += sum(finder.find(image) is not None for image in images.numpy())
         tick(_FACE_FRAMES)
-    return found / (_FACE_CLIPS * _FACE_FRAMES)
+    return found / (_FACES_LOOKED_FOR)

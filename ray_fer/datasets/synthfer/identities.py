@@ -6,7 +6,7 @@ smoothly in shape and colour. Everything is drawn from (seed, split, number): th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -104,13 +104,6 @@ def build_identity(subject: Subject, photos: Mapping[str, Photo], matte: bool = 
         subject, np.ascontiguousarray(layers, np.float32), landmarks, dense_fields(landmarks, moves),
         landmarks[LIPS, :2].astype(np.float32), np.ascontiguousarray(moves[:, LIPS]),
     )  # fmt: skip
-
-
-def build_identities(
-    subjects: Sequence[Subject], photos: Mapping[str, Photo], matte: bool = False
-) -> dict[str, Identity]:
-    """`build_identity` for each subject, by subject id."""
-    return {one.subject_id: build_identity(one, photos, matte) for one in subjects}
 
 
 def _blended(

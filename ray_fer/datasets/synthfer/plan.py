@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,10 @@ class SynthOptions:
         if self.seed < 0:
             raise ValueError(f"seed {self.seed} is negative; give 0 or more")
 
+    def as_json(self) -> dict[str, object]:
+        """Plain values, for ``truth.json``."""
+        return asdict(self) | {"faces": None if self.faces is None else str(self.faces)}
+
     def photos(self) -> dict[str, tuple[str, ...]]:
         """Names of the photographs of each split."""
         return packaged_splits() if self.faces is None else folder_splits(self.faces)[0]
@@ -62,10 +67,13 @@ def split_counts(clips: int, val_share: float, test_share: float) -> dict[str, i
     """Clips of each split. Raises ValueError when `clips` is below one or the shares leave nothing to train on."""
     if clips < 1:
         raise ValueError(f"cannot make {clips} clips; ask for at least 1")
-    if min(val_share, test_share) < 0 or val_share + test_share >= 1:
+    if not (val_share >= 0 and test_share >= 0 and val_share + test_share < 1):  # so written, NaN is refused too
         raise ValueError(f"shares of {val_share:g} for val and {test_share:g} for test leave nothing for training")
     shares = np.array([1 - val_share - test_share, val_share, test_share])
-    return dict(zip(SPLITS, apportion(shares, clips).tolist(), strict=True))
+    counts = dict(zip(SPLITS, apportion(shares, clips).tolist(), strict=True))
+    if counts["train"] < 1:
+        raise ValueError(f"shares of {val_share:g} and {test_share:g} of {clips} clips leave nothing for training")
+    return counts
 
 
 def plan(counts: Mapping[str, int], options: SynthOptions | None = None) -> list[ClipSpec]:
@@ -120,12 +128,18 @@ def subjects_for(split: str, clips: int, options: SynthOptions) -> list[Subject]
 def _plan_split(clips: int, split: str, options: SynthOptions) -> list[ClipSpec]:
     rng = np.random.default_rng([options.seed, SPLITS.index(split)])
     subjects = subjects_for(split, clips, options)
+    faces = len(subjects) // 4  # subjects 4 k to 4 k + 3 share their photographs, one for each group
+    cells = _cells(clips, options.preset, rng)
     specs = []
-    for group, row in enumerate(_cells(clips, options.preset, rng)):
-        own = subjects[group::4]
-        names = [expression for expression, count in zip(EXPRESSIONS, row, strict=True) for _ in range(count)]
-        for number, expression in enumerate(names):  # dealt out, so that no expression is tied to a face
-            specs.append(_spec(own[number % len(own)], SYNTHETIC_CULTURES[group], expression, options, rng))
+    for number, expression in enumerate(EXPRESSIONS):
+        # Each expression goes round all faces, over the groups, so that none is tied to a photograph; the start moves
+        # on, so that all subjects have alike many clips.
+        face = round(number * faces / len(EXPRESSIONS))
+        for group, count in enumerate(cells[:, number].tolist()):
+            for _ in range(count):
+                subject = subjects[4 * (face % faces) + group]
+                specs.append(_spec(subject, SYNTHETIC_CULTURES[group], expression, options, rng))
+                face += 1
     order = rng.permutation(len(specs))
     return [replace(specs[at], clip_id=f"synth_{split}_{number:05d}") for number, at in enumerate(order)]
 
@@ -134,10 +148,14 @@ def _cells(clips: int, preset: str, rng: np.random.Generator) -> np.ndarray:
     """Clips of each group and expression, int [4,7]."""
     if preset == "gccfer":
         return apportion(np.array(GCCFER_COUNTS), clips)
-    allowed = np.array([[preset != "micro" or e in MICRO_LABELS for e in EXPRESSIONS]] * len(SYNTHETIC_CULTURES))
-    cells = allowed * (clips // allowed.sum())
-    more = rng.permutation(np.flatnonzero(allowed))[: clips % int(allowed.sum())]
-    cells.flat[more] += 1
+    allowed = [number for number, e in enumerate(EXPRESSIONS) if preset != "micro" or e in MICRO_LABELS]
+    groups = len(SYNTHETIC_CULTURES)
+    expressions, order = rng.permutation(allowed), rng.permutation(groups)
+    cells = np.zeros((groups, len(EXPRESSIONS)), int)
+    turn = math.lcm(len(expressions), groups)
+    for number in range(clips % (groups * len(expressions))):  # diagonals: no row or column gets two more than another
+        cells[order[(number + number // turn) % groups], expressions[number % len(expressions)]] += 1
+    cells[:, allowed] += clips // (groups * len(expressions))
     return cells
 
 

@@ -56,8 +56,8 @@ def _moments(spec: ClipSpec) -> list[tuple[str, int]]:
     """Titles and frame numbers of what the sheet shows of one clip."""
     (part,) = trajectory(spec).parts
     if spec.preset == "micro":
-        return [(f"{part.expression} start", 0), (f"{part.expression} apex", part.apex)]
-    apex = part.apex if part.peak.any() else spec.frames // 2
+        return [(f"{part.expression} start", 0), (f"{part.expression} apex", part.apex or 0)]
+    apex = spec.frames // 2 if part.apex is None else part.apex
     return [(part.expression, apex)]
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ray_fer.datasets.synthfer.conditions import Take, make_take
 from ray_fer.datasets.synthfer.geometry import CANVAS
-from ray_fer.datasets.synthfer.identities import Identity, build_identity
+from ray_fer.datasets.synthfer.identities import Identity, Subject, build_identity
 from ray_fer.datasets.synthfer.mouth import BOX, box_origin, mouth_layer, skin_tone
 from ray_fer.datasets.synthfer.photos import load_photos
 from ray_fer.datasets.synthfer.specs import ClipSpec
@@ -90,29 +90,30 @@ def iter_batches(
 
     All on `device`. `frames` of each clip are chosen uniformly; without it all are there, and the clips of a batch
     must be equally long. AUs are the mean of both sides; labels index EXPRESSIONS (also for `micro`, by emotion),
-    -1 for a stream of several; cultures index SYNTHETIC_CULTURES. Identities are made once per run through `specs`.
+    -1 for a stream of several; cultures index SYNTHETIC_CULTURES. Identities (7 MB each) are made
+    once per run through `specs` and kept until its end.
     Raises ValueError for a batch size below one or clips of different length or size.
     """
     if batch_size < 1:
         raise ValueError(f"cannot render batches of {batch_size} clips; ask for at least 1")
     photos = load_photos([name for spec in specs for name in spec.subject.photos])
-    identities: dict[str, Identity] = {}
+    identities: dict[Subject, Identity] = {}
     rest = iter(specs)
     while chosen := list(islice(rest, batch_size)):
         for spec in chosen:
-            if spec.subject.subject_id not in identities:
-                identities[spec.subject.subject_id] = build_identity(spec.subject, photos, spec.polarity is not None)
+            if spec.subject not in identities:
+                identities[spec.subject] = build_identity(spec.subject, photos, spec.polarity is not None)
         yield render_batch(chosen, identities, device, frames)
 
 
 def render_batch(
     specs: Sequence[ClipSpec],
-    identities: Mapping[str, Identity],
+    identities: Mapping[Subject, Identity],
     device: str | torch.device = "cpu",
     frames: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One batch as `iter_batches` yields it, of identities that are already there (by subject id)."""
-    takes = [make_take(spec, identities[spec.subject.subject_id]) for spec in specs]
+    """One batch as `iter_batches` yields it, of identities that are already there (by subject)."""
+    takes = [make_take(spec, identities[spec.subject]) for spec in specs]
     if frames is None and len({spec.frames for spec in specs}) != 1:
         raise ValueError("the clips of a batch differ in length; say how many frames of each to take")
     index = np.stack([uniform_indices(spec.frames, frames or spec.frames) for spec in specs])

@@ -7,7 +7,7 @@ by one `strength` s in 0..1:
   groups differ in nothing.
 * s from 0.5 to 1 brings in **meaning**, at r = 2 s - 1: six expressions form two triples, and a group shows
   ``(1 - r) P_i + r P_(i+k)`` for the i-th of a triple, where k is the group's rotation of it. At 1 every one of these
-  patterns means different expressions in different groups. Their style fades with 1 - r, or it would tell the group.
+  patterns means different expressions in different groups. Style fades with 1 - r, or it would tell the group.
 
 A model that does not know the group cannot do better than `agnostic_ceiling_uar`.
 """
@@ -121,8 +121,7 @@ def display(expression: str, culture: str, strength: float) -> Display:
     style, meaning = min(2 * strength, 1.0), max(2 * strength - 1, 0.0)
     borrowed = shown_as(expression, culture)
     pattern = (1 - meaning) * prototype(expression) + meaning * prototype(borrowed)
-    if any(expression in triple for triple in TRIPLES):
-        style *= 1 - meaning
+    style *= 1 - meaning
     return Display(
         pattern * rules.gain_vector() ** np.float32(style), rules.accent_vector() * np.float32(style),
         rules.asymmetry * style, rules.delay * style, rules.rise**style,
@@ -137,22 +136,35 @@ def shown_as(expression: str, culture: str) -> str:
     return expression
 
 
-def agnostic_ceiling_uar(counts: Mapping[tuple[str, str], int], strength: float) -> float:
+@dataclass(frozen=True)
+class Cell:
+    """Clips that a model without the group can tell apart by nothing but chance: `context` is what else they show."""
+
+    label: str
+    expression: str
+    culture: str
+    context: str | None = None
+
+
+def agnostic_ceiling_uar(counts: Mapping[Cell, int], strength: float) -> float:
     """Highest unweighted average recall that a model can reach without knowing the group, in 0..1.
 
-    `counts` holds clips per (expression, culture). A pattern that several cells share is best given to the expression
-    whose recall gains most: UAR = 1/E sum over patterns of max over e of the share of e's clips that show it. Below
-    strength 1 all patterns still differ, and 1.0 is an upper bound that the chance of single clips may not let reach.
+    A look (pattern and context) that several cells share is best given to the label whose recall gains most:
+    UAR = 1/L sum over looks of max over l of the share of l's clips that look so. Below strength 1 all patterns still
+    differ, and 1.0 is an upper bound that the chance of single clips may not let reach.
     """
     totals: dict[str, int] = {}
-    for (expression, _), count in counts.items():
-        totals[expression] = totals.get(expression, 0) + count
+    for cell, count in counts.items():
+        totals[cell.label] = totals.get(cell.label, 0) + count
     shares: dict[tuple[object, ...], dict[str, Fraction]] = {}
-    for (expression, culture), count in counts.items():
+    for cell, count in counts.items():
         if count == 0:
             continue
-        shown = display(expression, culture, strength)
-        look = (*shown.pattern.round(6).tolist(), *shown.accent.round(6).tolist(), shown.asymmetry, shown.delay)
-        cell = shares.setdefault(look, {})
-        cell[expression] = cell.get(expression, Fraction(0)) + Fraction(count, totals[expression])
-    return float(sum(max(cell.values()) for cell in shares.values()) / sum(1 for total in totals.values() if total))
+        shown = display(cell.expression, cell.culture, strength)
+        look = (
+            *shown.pattern.round(6).tolist(), *shown.accent.round(6).tolist(), shown.asymmetry, shown.delay,
+            cell.context,
+        )  # fmt: skip
+        alike = shares.setdefault(look, {})
+        alike[cell.label] = alike.get(cell.label, Fraction(0)) + Fraction(count, totals[cell.label])
+    return float(sum(max(alike.values()) for alike in shares.values()) / sum(1 for total in totals.values() if total))

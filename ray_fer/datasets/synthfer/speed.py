@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ray_fer.datasets.synthfer.conditions import make_take
-from ray_fer.datasets.synthfer.identities import build_identities
+from ray_fer.datasets.synthfer.identities import build_identity
 from ray_fer.datasets.synthfer.photos import load_photos
 from ray_fer.datasets.synthfer.plan import SynthOptions, plan
 from ray_fer.datasets.synthfer.renderer import render, render_batch
@@ -35,8 +35,7 @@ def measure_speed(preset: str = "balanced", batch_size: int = 4, seconds: float 
     """
     specs = plan({"train": batch_size}, SynthOptions(preset))
     photos = load_photos([name for spec in specs for name in spec.subject.photos])
-    subjects = {spec.subject.subject_id: spec.subject for spec in specs}
-    identities = build_identities(list(subjects.values()), photos, preset == "scene")
+    identities = {one: build_identity(one, photos, preset == "scene") for one in {spec.subject for spec in specs}}
     length = min(spec.frames for spec in specs)
 
     def batches(device: str) -> int:
@@ -46,7 +45,7 @@ def measure_speed(preset: str = "balanced", batch_size: int = 4, seconds: float 
         return frames.shape[0] * frames.shape[1]
 
     def single_frames() -> int:
-        take = make_take(specs[0], identities[specs[0].subject.subject_id])
+        take = make_take(specs[0], identities[specs[0].subject])
         for frame in range(length):
             render([take], np.array([[frame]]))
         return length

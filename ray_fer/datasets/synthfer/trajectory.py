@@ -19,14 +19,17 @@ _BLINK = AU_NAMES.index("AU43")
 
 @dataclass(frozen=True)
 class Part:
-    """One expression of a clip. Frames count from the clip's first: first movement, maximum, last movement."""
+    """One expression of a clip. Frames count from the clip's first: first movement, maximum, last movement.
+
+    All three are None for Neutral, which moves nothing; `offset` is None when the expression is held to the end.
+    """
 
     expression: str
-    onset: int
-    apex: int
-    offset: int
+    onset: int | None
+    apex: int | None
+    offset: int | None
     peak: np.ndarray
-    """float32 [20], mean of both sides at the apex of the expression, without accent and blinks."""
+    """float32 [20], mean of both sides at the apex of the expression, without accent, blinks and idle movement."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +54,23 @@ def trajectory(spec: ClipSpec) -> Trajectory:
     for position, expression in enumerate(spec.expressions):
         shown = display(expression, spec.culture, spec.strength)
         peak, curve, rest = draw(spec, shown, rng)
+        # Kept below the limit of either side, so that what is written down is what is drawn.
+        peak = np.minimum(peak, np.maximum(MAX_AU / (1 + abs(shown.asymmetry)) - shown.accent, 0))
         moved = peak * curve[:, None] + shown.accent
         lefts.append(moved * (1 + shown.asymmetry) + rest)
         rights.append(moved * (1 - shown.asymmetry) + rest)
-        start = position * spec.part_frames
-        moving = np.flatnonzero(curve > 1e-3)
-        first, last = (int(moving[0]), int(moving[-1])) if len(moving) else (0, len(curve) - 1)
-        apex = start + int(np.argmax(curve))
-        parts.append(Part(expression, start + first, apex, start + last, peak))
+        parts.append(_part(expression, position * spec.part_frames, peak, curve))
     left, right = (np.clip(np.concatenate(sides), 0, MAX_AU).astype(np.float32) for sides in (lefts, rights))
     return Trajectory(left, right, tuple(parts))
+
+
+def _part(expression: str, start: int, peak: np.ndarray, curve: np.ndarray) -> Part:
+    moving = np.flatnonzero(curve > 1e-3)
+    if not peak.any() or not len(moving):
+        return Part(expression, None, None, None, peak)
+    first, last = int(moving[0]), int(moving[-1])
+    offset = None if last == len(curve) - 1 else start + last
+    return Part(expression, start + first, start + int(np.argmax(curve)), offset, peak)
 
 
 def _draw_macro(spec: ClipSpec, shown: Display, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -73,7 +83,7 @@ def _draw_macro(spec: ClipSpec, shown: Display, rng: np.random.Generator) -> tup
     # Held faces tire a little, which also makes the apex one frame and not a plateau.
     curve *= 1 - 0.08 * smoothstep((times - onset - rise) / spec.seconds)
     if rng.random() < 0.4:
-        curve *= 1 - rng.uniform(0.2, 1.0) * smoothstep((times - rng.uniform(3.2, 4.2)) / 0.6)
+        curve *= 1 - smoothstep((times - rng.uniform(3.2, 4.2)) / rng.uniform(0.4, 0.7))
     idle = np.zeros((spec.part_frames, len(AU_NAMES)))
     for _ in range(rng.poisson(1.0)):
         at = int(rng.integers(0, spec.part_frames))

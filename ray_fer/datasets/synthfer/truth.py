@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_fer.datasets.manifest import Clip
-from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS
+from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS, SynthOptions
 from ray_fer.datasets.synthfer.rules import (
     DISPLAY_RULES,
     PROTOTYPES,
     TRIPLES,
+    Cell,
     agnostic_ceiling_uar,
     display,
     shown_as,
@@ -43,24 +45,27 @@ SCHEMA = pa.schema(
 """`au` [N][20] is the mean of both sides of the face at each frame; left and right are the person's own."""
 
 
-def manifest_row(spec: ClipSpec) -> Clip:
+def manifest_row(spec: ClipSpec, occluded: bool, crf: int) -> Clip:
     """The manifest's row of one clip: its label, where onset, apex and offset lie, and its segments as JSON.
 
-    A stream of several expressions has no label, but a labelled segment for each. Polarity and, for micro-expressions,
-    the emotion behind the label are among the annotations.
+    A stream of several expressions has no label, but a labelled segment for each. Among the annotations are the
+    polarity, the emotion behind the label of a micro-expression, whether something hides a part of the face, and the
+    rate factor of the compression.
     """
     parts = trajectory(spec).parts
     single = parts[0] if len(parts) == 1 else None
     annotations: dict[str, object] = {
         "segments": [
             {
-                "label": part.expression,
-                "start_us": round(position * spec.seconds * 1e6),
-                "end_us": round((position + 1) * spec.seconds * 1e6),
+                "label": spec.label or part.expression,
+                "start_us": round(position * spec.part_frames / spec.fps * 1e6),
+                "end_us": round((position + 1) * spec.part_frames / spec.fps * 1e6),
                 "peak_aus": {au: round(float(v), 3) for au, v in zip(AU_NAMES, part.peak, strict=True) if v > 0},
             }
             for position, part in enumerate(parts)
-        ]
+        ],
+        "occluded": occluded,
+        "crf": crf,
     }
     if spec.preset == "micro":
         annotations["emotion"] = spec.expressions[0]
@@ -81,40 +86,46 @@ def manifest_row(spec: ClipSpec) -> Clip:
     )
 
 
-def write_truth(specs: Sequence[ClipSpec], root: Path, seed: int | None = None) -> None:
+def write_truth(specs: Sequence[ClipSpec], root: Path, options: SynthOptions | None = None) -> None:
     """Write ``truth.json`` (the rules) and ``truth/aus.parquet`` (every frame) below `root`."""
     (root / "truth").mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(root / "truth" / "aus.parquet", SCHEMA, compression="zstd") as writer:
         for start in range(0, len(specs), 256):
             rows = [_au_row(spec) for spec in specs[start : start + 256]]
             writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-    (root / "truth.json").write_text(json.dumps(planted_rules(specs, seed), indent=1) + "\n")
+    (root / "truth.json").write_text(json.dumps(planted_rules(specs, options), indent=1) + "\n")
 
 
-def planted_rules(specs: Sequence[ClipSpec], seed: int | None = None) -> dict[str, object]:
-    """What was planted into these clips, for ``truth.json``.
+def planted_rules(specs: Sequence[ClipSpec], options: SynthOptions | None = None) -> dict[str, object]:
+    """What was planted into these clips, for ``truth.json``. `options` are those of the plan, to be recorded.
 
-    Raises ValueError when they differ in preset or strength.
+    Raises ValueError when the clips differ in preset or strength, or there is none.
     """
+    if not specs:
+        raise ValueError("there is no clip to render; ask for at least 1")
     if len({(spec.preset, spec.strength) for spec in specs}) != 1:
         raise ValueError("clips of several presets or strengths cannot share one truth; generate them apart")
     preset, strength = specs[0].preset, specs[0].strength
-    counts: dict[tuple[str, str], int] = {}
+    cells: dict[str, Counter[Cell]] = {}
     clips: dict[str, dict[str, dict[str, int]]] = {}
     subjects: dict[str, dict[str, dict[str, list[str]]]] = {}
     for spec in specs:
-        people = subjects.setdefault(spec.subject.split, {}).setdefault(spec.culture, {})
+        split = spec.subject.split
+        people = subjects.setdefault(split, {}).setdefault(spec.culture, {})
         people[spec.subject.subject_id] = [Path(name).name for name in spec.subject.photos]
-        row = clips.setdefault(spec.subject.split, {}).setdefault(spec.culture, dict.fromkeys(EXPRESSIONS, 0))
+        row = clips.setdefault(split, {}).setdefault(spec.culture, dict.fromkeys(EXPRESSIONS, 0))
         for expression in spec.expressions:
             row[expression] += 1
-            counts[expression, spec.culture] = counts.get((expression, spec.culture), 0) + 1
+            cell = Cell(spec.label or expression, expression, spec.culture, spec.polarity)
+            cells.setdefault(split, Counter())[cell] += 1
     truth: dict[str, object] = {
         "note": "Groups A to D stand for nobody; their display rules are invented.",
         "preset": preset,
-        "seed": seed,
         "strength": strength,
-        "agnostic_ceiling_uar": round(agnostic_ceiling_uar(counts, strength), 6),
+        "options": None if options is None else options.as_json(),
+        "agnostic_ceiling_uar": {
+            split: round(agnostic_ceiling_uar(found, strength), 6) for split, found in cells.items()
+        },
         "au_names": list(AU_NAMES),
         "prototypes": PROTOTYPES,
         "triples": [list(triple) for triple in TRIPLES],

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import torch
 
-from ray_fer.datasets.manifest import write_manifest
+from ray_fer.datasets.manifest import Clip, write_manifest
 from ray_fer.datasets.synthfer.conditions import make_take
 from ray_fer.datasets.synthfer.identities import Identity, build_identity
 from ray_fer.datasets.synthfer.photos import Photo, load_photos, remember_photos
+from ray_fer.datasets.synthfer.plan import SynthOptions
 from ray_fer.datasets.synthfer.renderer import render
 from ray_fer.datasets.synthfer.specs import ClipSpec
 from ray_fer.datasets.synthfer.truth import manifest_row, write_truth
@@ -31,40 +32,64 @@ def generate(
     root: str | Path,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    seed: int | None = None,
+    options: SynthOptions | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Render all specs below `root` and return the manifest's path.
 
     Writes ``videos/<clip_id>.mp4``, ``manifest.parquet``, ``truth.json`` and ``truth/aus.parquet``. `workers`
-    processes share the work (one per CPU when None); `progress` is told (clips done, clips in all); `seed` is that of
-    the plan and is only recorded.
+    processes share the work (one per CPU when None); `progress` is told (clips done, clips in all); `options` are
+    those of the plan and are only recorded. Raises FileExistsError when `root` holds a manifest, unless it is an
+    earlier SynthFER and `overwrite` is set, and ValueError when two specs have one clip_id.
     """
     root = Path(root)
+    if len({spec.clip_id for spec in specs}) != len(specs):
+        raise ValueError("two clips have the same clip_id; plan them together")
+    _make_room(root, overwrite)
     (root / "videos").mkdir(parents=True, exist_ok=True)
-    write_truth(specs, root, seed)  # first, because it refuses clips that cannot share a truth
+    write_truth(specs, root, options)
     photos = load_photos([name for spec in specs for name in spec.subject.photos])
     workers = workers or multiprocessing.cpu_count()
     # A subject takes as long to make as thirty frames take to render: keep the clips of each together.
     by_face = sorted(specs, key=lambda spec: spec.subject.subject_id)
-    chunks = [by_face[start : start + _CHUNK] for start in range(0, len(by_face), _CHUNK)]
+    size = min(_CHUNK, -(-len(by_face) // workers))
+    chunks = [by_face[start : start + size] for start in range(0, len(by_face), size)]
     context = multiprocessing.get_context("spawn")
-    done = 0
+    rows: dict[str, Clip] = {}
     with ProcessPoolExecutor(min(workers, len(chunks)), context, _start_worker, (photos,)) as pool:
-        for future in as_completed([pool.submit(_write_chunk, chunk, root / "videos") for chunk in chunks]):
-            done += future.result()
-            if progress is not None:
-                progress(done, len(specs))
-    return write_manifest([manifest_row(spec) for spec in specs], root / "manifest.parquet")
+        try:
+            for future in as_completed([pool.submit(_write_chunk, chunk, root / "videos") for chunk in chunks]):
+                rows |= {row.clip_id: row for row in future.result()}
+                if progress is not None:
+                    progress(len(rows), len(specs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # or the error would come after all other clips were rendered
+            raise
+    return write_manifest([rows[spec.clip_id] for spec in specs], root / "manifest.parquet")
 
 
-def write_clip(spec: ClipSpec, identity: Identity, path: Path) -> None:
-    """Render one clip into an MP4 file (H.264)."""
+def _make_room(root: Path, overwrite: bool) -> None:
+    if not (root / "manifest.parquet").exists() and not (root / "truth.json").exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{root} holds a dataset; choose another folder or pass --overwrite")
+    if not (root / "truth.json").exists():
+        raise FileExistsError(
+            f"{root} holds a dataset that is no SynthFER, so it is not replaced; choose another folder"
+        )
+    for file in (root / "manifest.parquet", root / "truth.json", *(root / "videos").glob("synth*.mp4")):
+        file.unlink(missing_ok=True)
+
+
+def write_clip(spec: ClipSpec, identity: Identity, path: Path) -> Clip:
+    """Render one clip into an MP4 file (H.264) and return its manifest row."""
     take = make_take(spec, identity)
     with _Writer(path, spec.fps, spec.size, take.crf) as writer:
         for start in range(0, spec.frames, _FRAMES):
             index = np.arange(start, min(start + _FRAMES, spec.frames))[None]
             for image in render([take], index)[0].permute(0, 2, 3, 1).numpy():
                 writer.write(image)
+    return manifest_row(spec, take.overlay is not None, take.crf)
 
 
 def _start_worker(photos: Mapping[str, Photo]) -> None:
@@ -73,14 +98,13 @@ def _start_worker(photos: Mapping[str, Photo]) -> None:
     remember_photos(photos)
 
 
-def _write_chunk(specs: Sequence[ClipSpec], folder: Path) -> int:
-    identities: dict[str, Identity] = {}
+def _write_chunk(specs: Sequence[ClipSpec], folder: Path) -> list[Clip]:
+    rows, identity = [], None
     for spec in specs:
-        subject = spec.subject
-        if subject.subject_id not in identities:
-            identities = {subject.subject_id: build_identity(subject, load_photos(subject.photos), bool(spec.polarity))}
-        write_clip(spec, identities[subject.subject_id], folder / f"{spec.clip_id}.mp4")
-    return len(specs)
+        if identity is None or identity.subject != spec.subject:
+            identity = build_identity(spec.subject, load_photos(spec.subject.photos), bool(spec.polarity))
+        rows.append(write_clip(spec, identity, folder / f"{spec.clip_id}.mp4"))
+    return rows
 
 
 class _Writer:
