@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,3 +157,27 @@ def test_the_number_of_workers_changes_no_pixel(tmp_path: Path) -> None:
     files = [generate(specs, tmp_path / str(workers), workers=workers).parent / "videos" for workers in (1, 2)]
     for spec in specs:
         assert (files[0] / f"{spec.clip_id}.mp4").read_bytes() == (files[1] / f"{spec.clip_id}.mp4").read_bytes()
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    command = [
+        "from ray_fer.cli import main; main()",
+        "synth",
+        str(tmp_path / "out"),
+        "--clips",
+        "200",
+        "--workers",
+        "1",
+    ]
+    parent = subprocess.Popen([sys.executable, "-c", *command], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "out" / "videos").glob("*.mp4")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert children
+    finally:
+        parent.kill()
+        parent.wait()
+    assert psutil.wait_procs(children, timeout=30)[1] == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fractions import Fraction
@@ -93,9 +95,18 @@ def write_clip(spec: ClipSpec, identity: Identity, path: Path) -> Clip:
 
 
 def _start_worker(photos: Mapping[str, Photo]) -> None:
+    # A pool's workers outlive a parent that is killed, waiting for work for ever.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     remember_photos(photos)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _write_chunk(specs: Sequence[ClipSpec], folder: Path) -> list[Clip]:
