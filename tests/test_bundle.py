@@ -23,6 +23,7 @@ def test_the_packaged_bundle_is_small_trained_and_documented() -> None:
     assert not set(bundle.metrics["subjects"]["train"]) & set(bundle.metrics["subjects"]["test"])
     card = (PACKAGED / "README.md").read_text()
     assert "python jobs/train_cafer.py --synthfer packaged --output ray_fer/bundles/cafer-synthfer" in card
+    assert "culture groups are invented: conclude nothing about people" in card
     assert f"UAR {bundle.metrics['test']['uar']:.3f}" in card
     assert f"Seed {bundle.metrics['seed']}" in card
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from ray_fer.action_units.profiles import Priors
 from ray_fer.bundle import BundleConfig
+from ray_fer.labels import SYNTHETIC_CULTURES
 from ray_fer.training.recipe import Recipe
 
 
 def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], priors: Priors, command: str) -> str:
     """Markdown: what the model is, its data, seed and metrics, what it is not for, and how to make it again."""
+    synthetic = set(config.cultures) <= set(SYNTHETIC_CULTURES)
     lines = [
         f"# {config.name}",
         "",
@@ -29,7 +31,7 @@ def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], pr
         "",
         f"Clips: {', '.join(f'{count} {split}' for split, count in metrics['clips'].items())}. "
         f"Culture groups: {', '.join(config.cultures)}. AU extractor: {priors.extractor}.",
-        "Test identities do not occur in training; validation clips do show training identities.",
+        *(["No subject, and no photograph, is in two splits."] if synthetic else []),
         "",
         "## Metrics",
         "",
@@ -47,7 +49,6 @@ def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], pr
             recall = test["recall"][name]
             shown = "none" if recall is None else f"{recall:.2f}"
             lines.append(f"| {name} | " + " | ".join(str(value) for value in row) + f" | {shown} |")
-    synthetic = any(name.startswith("Synthetic") for name in config.cultures)
     lines += ["", "## Use", ""]
     if synthetic:
         lines += [
