@@ -22,7 +22,7 @@ from ray_fer.action_units.profiles import read_priors
 from ray_fer.bundle import load_bundle
 from ray_fer.datasets.manifest import Clip, read_manifest, write_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, media_folder, plan
-from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
+from ray_fer.labels import AU_NAMES, EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.messages import Prediction
@@ -175,11 +175,14 @@ def check_priors(table: Path, priors_file: Path) -> None:
     assert {len(row["au_stats"]) for row in rows} == {80}
     priors = read_priors(priors_file)
     assert priors.clips == dict.fromkeys(SYNTHETIC_CULTURES, 28)
-    smile = {culture: profile[9] for culture, profile in priors.profiles.items()}
-    brows = {culture: profile[0] for culture, profile in priors.profiles.items()}
-    # Culture C was planted with stronger lower-face and weaker upper-face movement than B.
-    assert smile["C"] > smile["B"] - 0.05
-    assert brows["B"] > brows["C"]
+    brows, lips = (
+        {culture: profile[AU_NAMES.index(au)] for culture, profile in priors.profiles.items()}
+        for au in ("AU04", "AU25")
+    )
+    # B was planted with stronger brow lowering than A, and C with weaker (gains 1.35, 1, 0.7); the lips part most in C
+    # (gain 1.35) and least in B (0.75). AU01 would not do: brows that are lowered more hide that they are raised too.
+    assert brows["B"] > brows["A"] > brows["C"]
+    assert lips["C"] > lips["B"]
 
 
 def check_stream(cluster: Cluster, bundle: Path, environment: dict[str, str]) -> None:

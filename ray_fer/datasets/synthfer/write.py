@@ -42,7 +42,8 @@ def generate(
     Writes ``videos/<clip_id>.mp4``, ``manifest.parquet``, ``truth.json`` and ``truth/aus.parquet``. `workers`
     processes share the work (one per CPU when None); `progress` is told (clips done, clips in all); `options` are
     those of the plan and are only recorded. Raises FileExistsError when `root` holds a manifest, unless it is an
-    earlier SynthFER and `overwrite` is set, and ValueError when two specs have one clip_id.
+    earlier SynthFER and `overwrite` is set, and ValueError when two specs have one clip_id. The processes are spawned:
+    a script that calls this needs the usual ``if __name__ == "__main__":``, or it hangs.
     """
     root = Path(root)
     if len({spec.clip_id for spec in specs}) != len(specs):
