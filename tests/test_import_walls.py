@@ -55,8 +55,8 @@ def test_labels_import_nothing() -> None:
 ORDER = {
     "video": {"labels", "video"},
     "action_units": {"labels", "video", "action_units"},
-    "datasets": {"labels", "video", "action_units", "datasets"},
-    "preprocessing": {"labels", "video", "action_units", "datasets", "preprocessing"},
+    "datasets": {"labels", "storage", "video", "action_units", "datasets"},
+    "preprocessing": {"labels", "storage", "video", "action_units", "datasets", "preprocessing"},
 }
 
 

@@ -1,29 +1,24 @@
 """Action Units from MediaPipe's 52 ARKit-style blendshapes: the extractor that needs no weights from a hub.
 
-A blendshape is not a FACS intensity, but most ARKit shapes were designed after one AU. The table below is that
-correspondence; left and right shapes are averaged. AU11 (nasolabial deepener) has no ARKit shape and is 0.
+A blendshape is not a FACS intensity, but most ARKit shapes were designed after one AU. `AU_FROM_BLENDSHAPES` is that
+correspondence; left and right shapes are averaged. AU11 (nasolabial deepener) has no ARKit shape and is 0. On top of it
+lies a calibration (`blendshape_map.json`): for most AUs a scale, an offset and a second shape, fitted where AUs are
+known. What could not be calibrated is listed by `blendshape_map.packaged_map().unreliable`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 
+from ray_fer.action_units.blendshape_map import BLENDSHAPE_NAMES, packaged_map
 from ray_fer.labels import AU_NAMES
 
 EXTRACTOR = "mediapipe-blendshapes"
-
-BLENDSHAPE_NAMES: tuple[str, ...] = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight",
-)  # fmt: skip
-"""MediaPipe's output order (a test checks it against the installed model)."""
+CALIBRATED_EXTRACTOR = "mediapipe-blendshapes-calibrated"
 
 AU_FROM_BLENDSHAPES: dict[str, tuple[str, ...]] = {
     "AU01": ("browInnerUp",),
@@ -49,7 +44,7 @@ AU_FROM_BLENDSHAPES: dict[str, tuple[str, ...]] = {
 }
 
 
-def _matrix() -> np.ndarray:
+def _documented() -> np.ndarray:
     weights = np.zeros((len(BLENDSHAPE_NAMES), len(AU_NAMES)), np.float32)
     for column, au in enumerate(AU_NAMES):
         shapes = AU_FROM_BLENDSHAPES[au]
@@ -58,11 +53,47 @@ def _matrix() -> np.ndarray:
     return weights
 
 
-_WEIGHTS = _matrix()
+_DOCUMENTED = _documented()
 
 
-def aus_from_blendshapes(blendshapes: np.ndarray) -> np.ndarray:
-    """Blendshape scores float [...,52] -> AU intensities float32 [...,20] in 0..1, in py-feat's AU order."""
+@lru_cache(maxsize=1)
+def _fitted() -> tuple[np.ndarray, np.ndarray]:
+    return packaged_map().matrix()
+
+
+def aus_from_blendshapes(blendshapes: np.ndarray, calibrated: bool = False) -> np.ndarray:
+    """Blendshape scores float [...,52] -> AU intensities float32 [...,20] in 0..1, in py-feat's AU order.
+
+    With `calibrated` False the documented correspondence alone. Raises ValueError for another number of blendshapes.
+    """
     if blendshapes.shape[-1] != len(BLENDSHAPE_NAMES):
         raise ValueError(f"expected {len(BLENDSHAPE_NAMES)} blendshapes, got an array of shape {blendshapes.shape}")
-    return np.asarray(blendshapes, np.float32) @ _WEIGHTS
+    shapes = np.asarray(blendshapes, np.float32)
+    if not calibrated:
+        return shapes @ _DOCUMENTED
+    weights, offsets = _fitted()
+    return np.clip(shapes @ weights + offsets, 0, 1)
+
+
+class BlendshapeExtractor:
+    """Reads the `blendshapes` of a clip store; no pixel is touched. See `extractor.ActionUnitExtractor`."""
+
+    columns = ("blendshapes",)
+    active = 0.1
+
+    def __init__(self, calibrated: bool = True) -> None:
+        self._calibrated = calibrated
+        self.name = CALIBRATED_EXTRACTOR if calibrated else EXTRACTOR
+
+    def extract(self, clips: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:
+        """AU intensities float32 [T,20] of each clip, NaN in frames without a face."""
+        results = []
+        for clip in clips:
+            shapes = np.asarray(clip["blendshapes"], np.float32).reshape(-1, len(BLENDSHAPE_NAMES))
+            aus = aus_from_blendshapes(shapes, self._calibrated)
+            aus[~np.asarray(clip["face_found"], bool)] = np.nan
+            results.append(aus)
+        return results
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,4 +1,4 @@
-"""Culture priors: AU profiles per culture group and the ANOVA that says where groups differ (equations 3 and 4)."""
+"""Culture priors: AU profiles per culture group (equations 3 and 4), the global prior, and the ANOVA behind them."""
 
 from __future__ import annotations
 
@@ -8,78 +8,116 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy import stats
 
-from ray_fer.labels import AU_NAMES, au_stat_names
-
-
-class AnovaRow(BaseModel):
-    """One-way ANOVA of one AU statistic across cultures. `f` and `p` are None where the statistic is constant."""
-
-    statistic: str
-    f: float | None
-    p: float | None
-    eta_squared: float
+from ray_fer.action_units.anova import UNITS, AnovaRow, anova_rows, subject_means
+from ray_fer.labels import AU_NAMES, au_stat_names, index_of
 
 
 class Priors(BaseModel):
-    """`priors.json`: what CA-FER's embedding table is seeded from, and the evidence for it."""
+    """`priors.json`: what CA-FER's embedding table is seeded from (equation 5), and the evidence for it.
+
+    Fields with a default are missing in files of earlier versions, and then not known.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     extractor: str
     cultures: list[str]
     clips: dict[str, int]
+    """Culture -> clips with a face, N_c of equation 3."""
     profiles: dict[str, list[float]]
-    """Culture -> 20 mean intensities (equation 3)."""
+    """Culture -> 20 mean intensities (equation 3); 0 for an AU in `missing`."""
     normalised: dict[str, list[float]]
-    """The same, min-max scaled per AU across cultures (equation 4)."""
+    """The same, min-max scaled per AU across cultures (equation 4); 0 where cultures do not differ."""
     global_profile: list[float]
-    """Mean profile over all cultures, each culture weighing the same, on the scale of `normalised`."""
+    """Mean profile over all cultures, each culture weighing the same, on the scale of `normalised` (section III.E)."""
     anova: list[AnovaRow]
+    correction: str | None = None
+    """How `p_corrected` was corrected, one of `anova.CORRECTIONS`."""
+    unit: str = "clip"
+    """What the ANOVA counts, one of `anova.UNITS`."""
+    units: dict[str, int] | None = None
+    """Culture -> samples of the ANOVA."""
+    active: float | None = None
+    """Intensity from which an AU counted as active in the frequencies."""
+    left_out: dict[str, int] | None = None
+    """Culture -> clips without a face, which count nowhere."""
+    missing: list[str] = []
+    """AUs that the extractor does not measure, or not in every culture."""
 
     def write(self, path: str | Path) -> Path:
+        """Write it as JSON, making folders as needed, and return the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.model_dump(), indent=1) + "\n")
+        path.write_text(json.dumps(self.model_dump(), indent=1, allow_nan=False) + "\n")
         return path
 
+    def ranked(self) -> list[AnovaRow]:
+        """Statistics that were tested, the greatest effect first."""
+        return sorted((row for row in self.anova if row.p is not None), key=lambda row: -row.eta_squared)
 
-def culture_priors(au_stats: np.ndarray, cultures: Sequence[str], names: Sequence[str], extractor: str) -> Priors:
+
+def culture_priors(
+    au_stats: np.ndarray,
+    cultures: Sequence[str],
+    names: Sequence[str],
+    extractor: str,
+    *,
+    subjects: Sequence[str | None] | None = None,
+    unit: str = "clip",
+    correction: str = "holm",
+    active: float | None = None,
+) -> Priors:
     """Priors from clip statistics [N,80] and each clip's culture name; `names` fixes the order of cultures.
 
-    Clips with NaN statistics (no face) are left out. Raises ValueError when a culture has no usable clip.
+    Clips of which nothing was measured (no face) are left out and counted; an AU that was not measured (NaN) is left
+    out on its own. With `unit` "subject" the ANOVA compares the means of `subjects` [N] instead of clips (see `anova`);
+    profiles are over clips all the same, as in equation 3. `active` is only recorded. Raises ValueError when a culture
+    has no usable clip, and for an unknown unit or correction.
     """
-    usable = ~np.isnan(au_stats).any(axis=1)
-    values, owners = au_stats[usable].astype(np.float64), np.asarray(cultures)[usable]
-    groups = [values[owners == name] for name in names]
-    empty = [name for name, group in zip(names, groups, strict=True) if not len(group)]
+    index_of(unit, UNITS, "unit of the ANOVA")
+    owners = np.asarray(cultures)
+    usable = ~np.isnan(au_stats).all(axis=1)
+    empty = [name for name in names if not (usable & (owners == name)).any()]
     if empty:
         raise ValueError(f"no clip with a face for culture {', '.join(empty)}; priors need at least one of each")
-    count = len(AU_NAMES)
-    profiles = np.stack([group[:, :count].mean(0) for group in groups])
+    chosen = usable & np.isin(owners, list(names))
+    values, kept = au_stats[chosen].astype(np.float64), owners[chosen]
+    profiles, missing = _profiles(values[:, : len(AU_NAMES)], kept, names)
     low, high = profiles.min(0), profiles.max(0)
     spread = np.where(high > low, high - low, 1.0)  # an AU that never differs is 0 for every culture
     normalised = (profiles - low) / spread
+    samples, sample_owners = values, kept
+    if unit == "subject":
+        if subjects is None:
+            raise ValueError("an ANOVA of subjects needs each clip's subject_id")
+        whose = [subject for subject, one in zip(subjects, chosen, strict=True) if one]
+        samples, sample_owners = subject_means(values, kept, whose)
     return Priors(
         extractor=extractor,
         cultures=list(names),
-        clips={name: len(group) for name, group in zip(names, groups, strict=True)},
-        profiles=dict(zip(names, np.round(profiles, 6).tolist(), strict=True)),
-        normalised=dict(zip(names, np.round(normalised, 6).tolist(), strict=True)),
-        global_profile=np.round(normalised.mean(0), 6).tolist(),
-        anova=[_anova(name, [group[:, i] for group in groups]) for i, name in enumerate(au_stat_names())],
+        clips={name: int((kept == name).sum()) for name in names},
+        profiles=dict(zip(names, profiles.round(6).tolist(), strict=True)),
+        normalised=dict(zip(names, normalised.round(6).tolist(), strict=True)),
+        global_profile=normalised.mean(0).round(6).tolist(),
+        anova=anova_rows(samples, sample_owners, names, au_stat_names(), correction),
+        correction=correction,
+        unit=unit,
+        units={name: int((sample_owners == name).sum()) for name in names},
+        active=active,
+        left_out={name: int((~usable & (owners == name)).sum()) for name in names},
+        missing=missing,
     )
 
 
-def _anova(statistic: str, groups: list[np.ndarray]) -> AnovaRow:
-    pooled = np.concatenate(groups)
-    total = float(((pooled - pooled.mean()) ** 2).sum())
-    if total == 0 or len(groups) < 2 or len(pooled) <= len(groups):
-        return AnovaRow(statistic=statistic, f=None, p=None, eta_squared=0.0)
-    between = float(sum(len(group) * (group.mean() - pooled.mean()) ** 2 for group in groups))
-    result = stats.f_oneway(*groups)
-    return AnovaRow(statistic=statistic, f=float(result.statistic), p=float(result.pvalue), eta_squared=between / total)
+def _profiles(means: np.ndarray, owners: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Mean of each culture [K,20] over the clips in which an AU was measured, and the AUs that some culture lacks."""
+    seen = ~np.isnan(means)
+    counts = np.stack([seen[owners == name].sum(0) for name in names])
+    sums = np.stack([np.nansum(means[owners == name], axis=0) for name in names])
+    lacking = (counts == 0).any(0)
+    profiles = np.where(lacking, 0.0, sums / np.maximum(counts, 1))
+    return profiles, [au for au, one in zip(AU_NAMES, lacking, strict=True) if one]
 
 
 def read_priors(path: str | Path) -> Priors:

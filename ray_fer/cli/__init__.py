@@ -7,14 +7,25 @@ from typing import Any
 
 import typer
 
+from ray_fer.cli.bench import bench_preprocess
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.pipeline import aus, models, preprocess, priors, train
 from ray_fer.cli.stream import produce, tail
-from ray_fer.cli.synth import bench_synth, synth
+from ray_fer.cli.synth import bench_synth, calibrate_blendshapes, synth
 
-__all__ = ["app", "aus", "bench_synth", "main", "preprocess", "serve", "train"]
+__all__ = [
+    "app",
+    "aus",
+    "bench_preprocess",
+    "bench_synth",
+    "calibrate_blendshapes",
+    "main",
+    "preprocess",
+    "serve",
+    "train",
+]
 
 app = typer.Typer(
     name="ray-fer",

@@ -96,6 +96,34 @@ def bench_synth(
     Console().print(table)
 
 
+@exit_on_bad_input
+def calibrate_blendshapes(
+    output: Annotated[Path | None, typer.Argument(help="JSON file (default: the map inside the package)")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the faces and their AUs")] = 42,
+    frames: Annotated[int, typer.Option(min=8, help="frames of each face")] = 64,
+) -> None:
+    """Fit the map from MediaPipe's blendshapes to AUs on SynthFER, and show it on faces it was not fitted on."""
+    from rich.table import Table
+
+    from ray_fer.action_units.blendshape_map import PACKAGED
+    from ray_fer.datasets.synthfer.calibration import CalibrationOptions, calibrate
+
+    with _bar("faces", Console(stderr=True)) as progress:
+        fitted = calibrate(CalibrationOptions(seed=seed, frames=frames), progress)
+    table = Table(title=f"On {fitted.held_out_identities} held-out faces: calibrated / documented map")
+    for column in ("AU", "r within a face", "r over all", "mean absolute error", "map"):
+        table.add_column(column)
+    for au, one in fitted.aus.items():
+        now, before = one.held_out, one.held_out_documented
+        table.add_row(
+            au + ("" if one.reliable else " (unreliable)"), f"{now.within:.2f} / {before.within:.2f}",
+            f"{now.correlation:.2f} / {before.correlation:.2f}", f"{now.mae:.3f} / {before.mae:.3f}",
+            "calibrated" if one.calibrated else "documented",
+        )  # fmt: skip
+    Console().print(table)
+    print(fitted.write(PACKAGED if output is None else output))
+
+
 @contextmanager
 def _bar(title: str, console: Console) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error, as a function of (done, in all)."""

@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ray_fer import storage
 from ray_fer.labels import UNKNOWN_CULTURE
+from ray_fer.storage import Location
 
 MEDIA = ("video", "frames", "image")
 
@@ -85,27 +87,29 @@ def write_rows(rows: list[dict[str, Any]], path: str | Path) -> Path:
     return path
 
 
-def read_manifest(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a manifest as dictionaries, `path` made absolute against the manifest's folder.
+def read_manifest(path: Location) -> list[dict[str, Any]]:
+    """Rows of a manifest (a file or URL, or its folder), `path` of each made absolute against the manifest's folder.
 
-    Raises ManifestError when the file is missing, is not Parquet, lacks a column or repeats a `clip_id`.
+    Raises ManifestError when the file is missing, is not Parquet, lacks a column or repeats a `clip_id`, and
+    StorageError for a URL that cannot be opened.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "manifest.parquet"
-    if not path.is_file():
-        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer import` or `ray-fer synth`")
+    path = storage.absolute(path)
+    if storage.is_folder(path):
+        path = storage.join(path, "manifest.parquet")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: no such manifest; make one with `ray-fer import` or `ray-fer synth`") from None
     except pa.ArrowInvalid as error:
         raise ManifestError(f"{path}: not a Parquet file: {error}") from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise ManifestError(f"{path}: columns are missing: {', '.join(missing)}")
     rows = table.select(SCHEMA.names).to_pylist()
-    _check(rows, str(path))
+    _check(rows, path)
+    folder = storage.parent(path)
     for row in rows:
-        row["path"] = str((path.parent / row["path"]).resolve())
+        row["path"] = storage.absolute(storage.join(folder, row["path"]))
     return rows
 
 

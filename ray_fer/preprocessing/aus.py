@@ -1,25 +1,35 @@
 """Clip store -> AU table: per-frame AU intensities and the 80-d statistics of every clip, over shards.
 
-Columns: `clip_id, label, culture, subject_id, split, au` (T x 20, flattened), `au_stats` (80), `extractor`.
+Columns: `clip_id, label, culture, subject_id, split, au` (T x 20, flattened, NaN where nothing was measured),
+`au_stats` (80), `extractor` and `active`, the intensity from which an AU counted as active in the frequencies. One
+shard of the table belongs to one shard of the store.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
-import ray.data
+import pyarrow.parquet as pq
+import ray
 
-from ray_fer.action_units.blendshapes import EXTRACTOR, aus_from_blendshapes
+from ray_fer import storage
+from ray_fer.action_units.extractor import ActionUnitExtractor, create_extractor
 from ray_fer.action_units.profiles import Priors, culture_priors
 from ray_fer.action_units.statistics import au_statistics
 from ray_fer.labels import AU_NAMES, UNKNOWN_CULTURE
-from ray_fer.preprocessing.clips import read_store
-from ray_fer.video.faces import BLENDSHAPES
+from ray_fer.preprocessing.runner import Pool, Processor, Progress, Session, one_by_one
+from ray_fer.preprocessing.shards import Failure, Row, Shard, read_written, shard_name, shard_numbers
+from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset, read_description
+from ray_fer.storage import Location
 
 _KEYS = ["clip_id", "label", "culture", "subject_id", "split"]
 
@@ -29,63 +39,156 @@ SCHEMA = pa.schema(
         pa.field("au", pa.list_(pa.float32())),
         pa.field("au_stats", pa.list_(pa.float32())),
         pa.field("extractor", pa.string()),
+        pa.field("active", pa.float32()),
     ]
 )
 
 
-def _from_blendshapes(batch: pa.Table) -> pa.Table:
-    rows = []
-    for row in batch.to_pylist():
-        au = aus_from_blendshapes(np.asarray(row["blendshapes"], np.float32).reshape(-1, BLENDSHAPES))
-        stats = au_statistics(au, np.asarray(row["face_found"], bool))
-        rows.append({k: row[k] for k in _KEYS} | {"au": au.ravel(), "au_stats": stats, "extractor": EXTRACTOR})
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+@dataclass(frozen=True)
+class AuWork:
+    """Work of a shard of clips."""
+
+    clips: str
+    extractor: str
+    options: dict[str, Any]
+    active: float | None
+
+    @contextmanager
+    def open(self) -> Iterator[Processor]:
+        """Load the extractor's model."""
+        extractor = create_extractor(self.extractor, **self.options)
+        try:
+            yield AuProcessor(self.clips, extractor, self.active)
+        finally:
+            extractor.close()
 
 
-EXTRACTORS: dict[str, tuple[list[str], Callable[[pa.Table], pa.Table]]] = {
-    "blendshapes": (["blendshapes", "face_found"], _from_blendshapes),
-}
-"""Extractor name -> (columns of the clip store that it reads, batch function)."""
+class AuProcessor:
+    """Rows that name clips of a shard in, rows of the AU table out."""
+
+    schema = SCHEMA
+
+    def __init__(self, clips: str, extractor: ActionUnitExtractor, active: float | None) -> None:
+        self._clips = clips
+        self._extractor = extractor
+        self._active = extractor.active if active is None else active
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[Row | Failure]:
+        wanted = list(rows)
+        if not wanted:
+            return
+        clips = self._read(wanted)
+        try:
+            yield from [self._row(clip, au) for clip, au in zip(clips, self._extractor.extract(clips), strict=True)]
+        except Exception:  # some clip of the batch: find out which
+            yield from one_by_one(clips, lambda clip: self._row(clip, self._extractor.extract([clip])[0]))
+
+    def _read(self, rows: Sequence[Row]) -> list[Row]:
+        columns = list(dict.fromkeys([*_KEYS, "path", "face_found", *self._extractor.columns]))
+        filesystem, path = storage.resolve(storage.join(self._clips, shard_name(rows[0]["shard"])))
+        table = pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
+        names = pa.array([row["clip_id"] for row in rows])
+        return list(table.filter(pc.is_in(table["clip_id"], names)).to_pylist())
+
+    def _row(self, clip: Row, au: np.ndarray) -> Row:
+        found = np.asarray(clip["face_found"], bool)
+        return {name: clip[name] for name in _KEYS} | {
+            "au": au.ravel(),
+            "au_stats": au_statistics(au, found, self._active),
+            "extractor": self._extractor.name,
+            "active": self._active,
+        }
 
 
-def extract_aus(store: str | Path, output: str | Path, extractor: str = "blendshapes", overwrite: bool = False) -> Path:
-    """Write the AU table of a clip store to folder `output` on the current Ray cluster.
+def extract_aus(
+    store: Location,
+    output: Location,
+    extractor: str = "blendshape",
+    options: dict[str, Any] | None = None,
+    active: float | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    session: Session = nullcontext,
+) -> Summary:
+    """Write the AU table of a clip store to folder or URL `output` on the Ray that `session` gives: the current one.
 
-    Raises ValueError for an unknown extractor, FileExistsError when `output` exists and `overwrite` is not set.
+    `options` are the extractor's; an AU counts as active from intensity `active` (default: the extractor's). Raises
+    ValueError for an unknown extractor or an unfinished store, and FileExistsError as `preprocess` does.
     """
-    if extractor not in EXTRACTORS:
-        raise ValueError(f"unknown extractor {extractor!r}; expected one of {', '.join(EXTRACTORS)}")
-    output = Path(output).resolve()
-    if output.exists():
-        if not overwrite:
-            raise FileExistsError(f"{output} exists; choose another folder or pass --overwrite")
-        shutil.rmtree(output)
-    columns, function = EXTRACTORS[extractor]
-    table = read_store(store, [*_KEYS, *columns])
-    ray.data.from_arrow(table).map_batches(function, batch_format="pyarrow", batch_size=256).write_parquet(
-        str(output), compression="zstd"
+    options = options or {}
+    open_dataset(store, "clips", "ray-fer preprocess")
+    shards = _shards(storage.absolute(store), repr((extractor, active, sorted(options.items()))))
+    work = AuWork(storage.join(storage.absolute(store), "clips"), extractor, options, active)
+    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
+        pass
+    description = Description("aus", 0, len(shards), {"extractor": extractor, "active": active, **options})
+    return build_store(
+        output,
+        description,
+        shards,
+        work,
+        partial(pool_for, extractor),
+        resume,
+        overwrite,
+        retry_failed,
+        progress,
+        session,
     )
-    return output
 
 
-def compute_priors(au_table: str | Path, cultures: list[str] | None = None, split: str | None = "train") -> Priors:
+def pool_for(extractor: str) -> Pool | None:
+    """Actors for an extractor with a network: one per GPU of the cluster, or else one per CPU; None for the others."""
+    if extractor != "pyfeat":
+        return None
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0))
+    return Pool(gpus, 1.0) if gpus else Pool(max(1, int(resources.get("CPU", 1))))
+
+
+def _shards(store: str, made_from: str) -> list[Shard]:
+    description = read_description(store)
+    folder = storage.join(store, "clips")
+    numbers = shard_numbers(folder)
+    if description is None or len(numbers) < description.shards:
+        raise ValueError(f"{store} is unfinished; finish it with `ray-fer preprocess ... --resume`")
+    shards = []
+    for number in numbers:
+        filesystem, path = storage.resolve(storage.join(folder, shard_name(number)))
+        names = pq.read_table(path, columns=["clip_id", "path"], filesystem=filesystem, partitioning=None)
+        written = read_written(folder, number)
+        if written is None:
+            raise ValueError(f"{store}: {shard_name(number)} is damaged; make it again with `ray-fer preprocess`")
+        digest = hashlib.sha256(f"{made_from} {written.fingerprint}".encode()).hexdigest()
+        shards.append(Shard(number, [row | {"shard": number} for row in names.to_pylist()], digest))
+    return shards
+
+
+def compute_priors(
+    au_table: Location,
+    cultures: list[str] | None = None,
+    split: str | None = "train",
+    unit: str = "clip",
+    correction: str = "holm",
+) -> Priors:
     """Culture priors of an AU table; from the training split only, so that test clips shape no model.
 
-    Raises FileNotFoundError when the table is missing, ValueError when a culture has no clip with a face.
+    `unit` and `correction` are those of `culture_priors`. Raises FileNotFoundError when the table is missing,
+    ValueError when a culture has no clip with a face.
     """
-    if not Path(au_table).is_dir():
-        raise FileNotFoundError(f"{au_table}: no such AU table; make one with `ray-fer aus`")
-    dataset = pads.dataset(str(au_table), format="parquet")
+    dataset = open_dataset(au_table, "aus", "ray-fer aus")
     wanted = pads.field("culture") != UNKNOWN_CULTURE
     if split is not None:
         wanted &= pads.field("split") == split
-    table = dataset.to_table(columns=["culture", "au_stats", "extractor"], filter=wanted)
+    columns = ["culture", "subject_id", "au_stats", "extractor", "active"]
+    table = dataset.to_table(columns=columns, filter=wanted)
     if not table.num_rows:
         raise ValueError(f"{au_table}: no clip with a culture label in split {split!r}")
     owners = table.column("culture").to_pylist()
     stats = np.array(table.column("au_stats").to_pylist(), np.float32).reshape(-1, 4 * len(AU_NAMES))
-    names = cultures or sorted(set(owners))
-    extractors = set(table.column("extractor").to_pylist())
-    if len(extractors) > 1:
-        raise ValueError(f"{au_table} mixes extractors ({', '.join(sorted(extractors))}); use one per table")
-    return culture_priors(stats, owners, names, extractors.pop())
+    return culture_priors(
+        stats, owners, cultures or sorted(set(owners)), str(table.column("extractor")[0]),
+        subjects=table.column("subject_id").to_pylist(), unit=unit, correction=correction,
+        active=round(float(table.column("active")[0].as_py()), 6),
+    )  # fmt: skip

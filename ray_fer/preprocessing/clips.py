@@ -1,164 +1,180 @@
-"""Manifest -> clip store: Ray Data decodes, samples, finds and aligns faces over shards.
+"""Manifest -> clip store: decode, sample, find and align faces, over shards.
 
-The store is plain Parquet (zstd), readable without Ray or this package: the manifest's columns plus `frames` (T JPEG
-crops of 224 px), `landmarks` (T x 478 x 3 floats, flattened), `blendshapes` (T x 52, flattened), `face_found`,
-`timestamps` (seconds) and `error`. A clip that could not be used keeps its row, with the reason in `error`.
+One task does all of a clip. Decoding apart from the face stage would move its frames between processes: 16 frames of
+720p are 44 MB, 200 times what is kept of them.
+
+Columns of the store, beside the manifest's: `frames` (T JPEG crops of 224 px), `landmarks` (T x 478 x 3 floats,
+flattened), `blendshapes` (T x 52, flattened), `face_found` and `timestamps` (seconds), and where asked for `scene`
+(T JPEGs of 224 px of the whole frame), `flow` (3 x 224 x 224 float16, u, v and strain from onset to apex, as bytes)
+and `apex_frame` (a JPEG crop).
 """
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import ray
-import ray.data
+from pydantic import BaseModel, ConfigDict, Field
 
 from ray_fer.datasets.manifest import SCHEMA, read_manifest
+from ray_fer.preprocessing.fetch import local_media
+from ray_fer.preprocessing.motion import motion_columns
+from ray_fer.preprocessing.runner import Processor, Progress, Session, one_by_one
+from ray_fer.preprocessing.shards import Failure, Row, default_shard_rows, media_stamps, plan_shards
+from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset, read_description
+from ray_fer.storage import Location
 from ray_fer.video.clip_frames import clip_frames
-from ray_fer.video.decode import MediaError, encode_jpeg
-from ray_fer.video.face_clip import assemble, find_face
+from ray_fer.video.decode import Frame
+from ray_fer.video.face_clip import clip_faces
 from ray_fer.video.faces import BLENDSHAPES, LANDMARKS, FaceFinder
+from ray_fer.video.images import encode_jpeg
+from ray_fer.video.limits import MediaError
+from ray_fer.video.sampling import Sampling
+from ray_fer.video.scene import scene_image
+from ray_fer.video.yolo_face import YoloFaceFinder
+
+
+class ClipOptions(BaseModel):
+    """What is made of each clip. Kept in the store, so that two runs can be told apart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sampling: Sampling = Sampling()
+    jpeg_quality: int = Field(92, ge=1, le=100)
+    scene: Literal["none", "whole", "masked"] = "none"
+    flow: Literal["none", "tvl1", "farneback", "dis"] = "none"
+    yolo_weights: str | None = None
+    """ONNX file of a YOLOv8 face model that finds the faces; MediaPipe finds them when None."""
+
+
+def store_schema(options: ClipOptions) -> pa.Schema:
+    """Column types of a clip store."""
+    fields = [
+        *SCHEMA,
+        pa.field("frames", pa.list_(pa.binary())),
+        pa.field("landmarks", pa.list_(pa.float32())),
+        pa.field("blendshapes", pa.list_(pa.float32())),
+        pa.field("face_found", pa.list_(pa.bool_())),
+        pa.field("timestamps", pa.list_(pa.float64())),
+    ]
+    if options.scene != "none":
+        fields.append(pa.field("scene", pa.list_(pa.binary())))
+    if options.flow != "none":
+        fields += [pa.field("flow", pa.binary()), pa.field("apex_frame", pa.binary())]
+    shapes = {"frames": str(options.sampling.frames), "landmarks": f"{LANDMARKS}x3", "blendshapes": str(BLENDSHAPES)}
+    return pa.schema(fields, metadata=shapes)
 
 
 @dataclass(frozen=True)
-class PreprocessSummary:
-    """What came of a manifest: clips usable, and (clip_id, reason) for the rest."""
+class ClipWork:
+    """Work of a shard of manifest rows."""
 
-    store: Path
-    usable: int
-    failed: list[tuple[str, str]]
+    options: ClipOptions
 
-
-def store_schema(frames: int) -> pa.Schema:
-    """Column types of a clip store with `frames` frames per clip."""
-    return pa.schema(
-        [
-            *SCHEMA,
-            pa.field("frames", pa.list_(pa.binary())),
-            pa.field("landmarks", pa.list_(pa.float32())),
-            pa.field("blendshapes", pa.list_(pa.float32())),
-            pa.field("face_found", pa.list_(pa.bool_())),
-            pa.field("timestamps", pa.list_(pa.float64())),
-            pa.field("error", pa.string()),
-        ],
-        metadata={"frames": str(frames), "landmarks": f"{LANDMARKS}x3", "blendshapes": str(BLENDSHAPES)},
-    )
+    @contextmanager
+    def open(self) -> Iterator[Processor]:
+        """Load the face model."""
+        with FaceFinder() as finder:
+            yield ClipProcessor(self.options, finder)
 
 
-class ClipPreprocessor:
-    """Ray Data actor: rows of a manifest in, rows of the clip store out. Holds one FaceFinder."""
+class ClipProcessor:
+    """Rows of a manifest in, rows of the clip store out."""
 
-    def __init__(self, frames: int, jpeg_quality: int) -> None:
-        self._frames = frames
-        self._quality = jpeg_quality
-        self._finder = FaceFinder()
-        self._schema = store_schema(frames)
+    def __init__(self, options: ClipOptions, finder: FaceFinder) -> None:
+        self.schema = store_schema(options)
+        self._options = options
+        self._finder = finder
+        self._yolo = None if options.yolo_weights is None else YoloFaceFinder(Path(options.yolo_weights))
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist([self._one(row) for row in batch.to_pylist()], schema=self._schema)
+    def __call__(self, rows: Iterable[Row]) -> Iterator[Row | Failure]:
+        return one_by_one(rows, self._one)
 
-    def __del__(self) -> None:  # Ray Data deletes its callable before it ends the actor
-        self._finder.close()
+    def _one(self, row: Row) -> Row:
+        with local_media(row) as here:
+            return row | self._columns(here)
 
-    def _one(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return row | self._faces(row)
-        except MediaError as error:
-            return row | {"error": str(error)}
-        except Exception as error:  # whatever a decoder makes of a strange file, it costs this clip and no other
-            return row | {"error": f"{row['path']}: {type(error).__name__}: {error}"}
-
-    def _faces(self, row: dict[str, Any]) -> dict[str, Any]:
-        images, times = sample_frames(row, self._frames)
+    def _columns(self, row: Row) -> Row:
+        options = self._options
+        frames = clip_frames(row, options.sampling)
         box = None if row["bbox"] is None else tuple(row["bbox"])
-        found = [find_face(self._finder, image, box) for image in images]
-        clip = assemble(found)
+        images = [frame.image for frame in frames]
+        clip = clip_faces(self._finder, images, box, self._yolo)
         if not clip.found.any():
-            raise MediaError(row["path"], f"no face in any of {self._frames} sampled frames")
-        return {
-            "frames": [encode_jpeg(crop, self._quality) for crop in clip.crops],
+            raise MediaError(row["path"], f"no face in any of {len(frames)} sampled frames")
+        columns: Row = {
+            "frames": self._jpegs(clip.crops),
             "landmarks": clip.landmarks.ravel(),
             "blendshapes": clip.blendshapes.ravel(),
             "face_found": clip.found.tolist(),
-            "timestamps": times,
-            "error": None,
+            "timestamps": timestamps(frames, row["media"]),
         }
+        if options.scene != "none":
+            masked = [landmarks if options.scene == "masked" else None for landmarks in clip.landmarks]
+            columns["scene"] = self._jpegs(map(scene_image, images, masked))
+        if options.flow != "none":
+            columns |= motion_columns(row, self._finder, options.flow, options.jpeg_quality)
+        return columns
+
+    def _jpegs(self, images: Iterable[np.ndarray]) -> list[bytes]:
+        return [encode_jpeg(image, self._options.jpeg_quality) for image in images]
 
 
-def sample_frames(row: dict[str, Any], frames: int) -> tuple[list[np.ndarray], list[float]]:
-    """`frames` images uint8 [H,W,3] spread uniformly over a manifest row's clip, and their times in seconds.
-
-    A clip with fewer frames repeats its last. Images have no time and count 0, 1, 2, ... Raises MediaError with the
-    file's name and the reason.
-    """
-    found = clip_frames(row, frames)
-    found += [found[-1]] * (frames - len(found))
-    times = [f.pts_us / 1e6 for f in found] if row["media"] == "video" else [float(i) for i in range(frames)]
-    return [frame.image for frame in found], times
+def timestamps(frames: Sequence[Frame], media: str) -> list[float]:
+    """Seconds of each frame of a video; images have no time and count 0, 1, 2, ..."""
+    return [frame.pts_us / 1e6 for frame in frames] if media == "video" else [float(i) for i in range(len(frames))]
 
 
 def preprocess(
-    manifest: str | Path,
-    output: str | Path,
-    frames: int = 16,
-    workers: int | None = None,
-    batch_size: int = 8,
-    jpeg_quality: int = 92,
+    manifest: Location,
+    output: Location,
+    options: ClipOptions | None = None,
+    shard_rows: int | None = None,
+    resume: bool = False,
+    retry_failed: bool = False,
     overwrite: bool = False,
-) -> PreprocessSummary:
-    """Build the clip store of `manifest` in folder `output` on the current Ray cluster.
+    progress: Callable[[Progress], None] = lambda _: None,
+    session: Session = nullcontext,
+) -> Summary:
+    """Build the clip store of `manifest` in folder or URL `output` on the Ray that `session` gives: the current one.
 
-    `workers` actors share the work (default: one per CPU of the cluster). Broken clips are counted and named in the
-    summary, never dropped. Raises FileExistsError when `output` exists and `overwrite` is not set.
+    Every CPU of the cluster works on its own shards of `shard_rows` clips (see `default_shard_rows`). Clips that
+    cannot be used are in the summary and in `failures.parquet`. A store that is there and complete costs no work, an
+    unfinished one is finished with `resume`, with `retry_failed` failures are tried again too. Raises FileExistsError
+    when `output` holds anything else and `overwrite` is not set, and ValueError for an empty manifest.
     """
-    output = Path(output).resolve()
+    options = options or ClipOptions()
     rows = read_manifest(manifest)
     if not rows:
         raise ValueError(f"{manifest}: the manifest is empty")
-    if output.exists():
-        if not overwrite:
-            raise FileExistsError(f"{output} exists; choose another folder or pass --overwrite")
-        if not output.is_dir() or any(file.suffix != ".parquet" for file in output.iterdir()):
-            raise FileExistsError(f"{output} is no clip store, so it is not replaced; choose another folder")
-        shutil.rmtree(output)
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    actors = max(1, min(workers or int(cpus), -(-len(rows) // batch_size)))
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    blocks = [table.slice(start, batch_size) for start in range(0, len(rows), batch_size)]
-    ray.data.from_arrow(blocks).map_batches(
-        ClipPreprocessor,
-        fn_constructor_args=(frames, jpeg_quality),
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        batch_format="pyarrow",
-        batch_size=batch_size,
-        # One CPU of the cluster stays free for the tasks that write: actors that held all would wait for them forever.
-        num_cpus=min(1.0, max(0.1, round((cpus - 1) / actors, 2))),
-        zero_copy_batch=True,
-    ).write_parquet(str(output), compression="zstd", ray_remote_args={"num_cpus": 0.25})
-    return summarise(output)
+    before = None if overwrite else read_description(output)
+    with ExitStack() as stack:
+        if shard_rows is None and before is None:  # how large shards should be depends on the cluster
+            stack.enter_context(session())
+            session = nullcontext
+            shard_rows = default_shard_rows(len(rows), ray.cluster_resources().get("CPU", 1.0))
+        elif shard_rows is None and before is not None:
+            shard_rows = before.shard_rows
+        assert shard_rows is not None
+        shards = plan_shards(rows, shard_rows, options.model_dump_json(), media_stamps(rows))
+        description = Description("clips", shard_rows, len(shards), options.model_dump(mode="json"))
+        return build_store(
+            output, description, shards, ClipWork(options), resume=resume, overwrite=overwrite,
+            retry_failed=retry_failed, progress=progress, session=session,
+        )  # fmt: skip
 
 
-def summarise(store: str | Path) -> PreprocessSummary:
-    """Count usable and failed clips of a store."""
-    table = pads.dataset(str(store), format="parquet").to_table(columns=["clip_id", "error"])
-    failed = [(row["clip_id"], row["error"]) for row in table.to_pylist() if row["error"] is not None]
-    return PreprocessSummary(Path(store), table.num_rows - len(failed), failed)
-
-
-def read_store(store: str | Path, columns: list[str], split: str | None = None) -> pa.Table:
-    """Usable rows of a clip store (all splits, or one). Raises FileNotFoundError or ValueError with advice."""
-    if not Path(store).is_dir():
-        raise FileNotFoundError(f"{store}: no such clip store; make one with `ray-fer preprocess`")
-    dataset = pads.dataset(str(store), format="parquet")
-    missing = [name for name in [*columns, "error"] if name not in dataset.schema.names]
+def read_store(store: Location, columns: list[str], split: str | None = None) -> pa.Table:
+    """Clips of a store (all splits, or one). Raises FileNotFoundError or ValueError with advice."""
+    dataset = open_dataset(store, "clips", "ray-fer preprocess")
+    missing = [name for name in columns if name not in dataset.schema.names]
     if missing:
-        raise ValueError(f"{store} is not a clip store: columns are missing: {', '.join(missing)}")
-    wanted = pads.field("error").is_null()
-    if split is not None:
-        wanted &= pads.field("split") == split
-    return dataset.to_table(columns=columns, filter=wanted)
+        raise ValueError(f"{store} has no columns {', '.join(missing)}; make it again with the options that add them")
+    return dataset.to_table(columns=columns, filter=None if split is None else pads.field("split") == split)

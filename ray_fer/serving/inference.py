@@ -80,7 +80,7 @@ def _prediction(stages: Stages, window: Window, clip: FaceClip | None, answer: n
     )
     if clip is None or answer is None:
         return prediction
-    aus = aus_from_blendshapes(clip.blendshapes[clip.found]).mean(axis=0)
+    aus = aus_from_blendshapes(clip.blendshapes[clip.found], calibrated=True).mean(axis=0)
     prediction.status = "ok"
     prediction.expression = stages.classes[int(np.argmax(answer))]
     prediction.probabilities = {name: round(float(p), 6) for name, p in zip(stages.classes, answer, strict=True)}

@@ -10,7 +10,7 @@ from ray_fer.serving.stages import ExpressionStage, FaceStage
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
-from ray_fer.video.decode import MediaError
+from ray_fer.video.limits import MediaError
 
 
 def predict_video(bundle: str | Path, video: str | Path, config: WindowConfig | None = None) -> Iterator[Prediction]:

@@ -13,9 +13,10 @@ from ray_fer.bundle import load_bundle
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import normalise, prepare
 from ray_fer.streaming.messages import ModelInfo
-from ray_fer.video.decode import MediaError, decode_image
 from ray_fer.video.face_clip import FaceFrame, find_face
 from ray_fer.video.faces import FaceFinder
+from ray_fer.video.images import decode_image
+from ray_fer.video.limits import MediaError
 
 
 @dataclass(frozen=True)

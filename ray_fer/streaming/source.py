@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ray_fer.streaming.messages import FrameMessage
-from ray_fer.video.decode import DEFAULT_LIMITS, DecodeLimits, encode_jpeg, iter_frames
+from ray_fer.video.decode import iter_frames
+from ray_fer.video.images import encode_jpeg
+from ray_fer.video.limits import DEFAULT_LIMITS, DecodeLimits
 
 JPEG_QUALITY = 92
 

@@ -13,7 +13,7 @@ from ray_fer.labels import culture_index, index_of
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import Augment, TransformConfig, normalise, prepare
 from ray_fer.preprocessing.clips import read_store
-from ray_fer.video.decode import decode_image
+from ray_fer.video.images import decode_image
 
 
 def clip_dataset(

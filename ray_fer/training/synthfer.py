@@ -13,9 +13,10 @@ from ray_fer.datasets.manifest import read_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, plan
 from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.preprocessing.aus import compute_priors, extract_aus
-from ray_fer.preprocessing.clips import preprocess
+from ray_fer.preprocessing.clips import ClipOptions, preprocess
 from ray_fer.training.fit import fit
 from ray_fer.training.recipe import Recipe
+from ray_fer.video.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,14 @@ def train_on_synthfer(
     manifest = generate(specs, work / "synthfer", options=options, overwrite=True)
     timed("render", started)
     started = time.monotonic()
-    summary = preprocess(manifest, work / "clips", frames=recipe.transform.frames, overwrite=True)
+    clips = ClipOptions(sampling=Sampling(frames=recipe.transform.frames))
+    summary = preprocess(manifest, work / "clips", clips, overwrite=True)
     if summary.failed:
-        raise RuntimeError(f"{len(summary.failed)} SynthFER clips failed, the first: {summary.failed[0][1]}")
+        raise RuntimeError(f"{len(summary.failed)} SynthFER clips failed, the first: {summary.failed[0].reason}")
     timed("preprocess", started)
     started = time.monotonic()
     aus = extract_aus(summary.store, work / "aus", overwrite=True)
-    priors = compute_priors(aus, list(SYNTHETIC_CULTURES))
+    priors = compute_priors(aus.store, list(SYNTHETIC_CULTURES))
     priors.write(work / "priors.json")
     timed("action units and priors", started)
     started = time.monotonic()

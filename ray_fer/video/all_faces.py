@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
 
 from ray_fer.video.boxes import Box, area, face_box, intersection
-from ray_fer.video.faces import FaceFinder
+from ray_fer.video.faces import Face, FaceFinder
 
 # MediaPipe's landmarker shrinks its input to find faces and misses those below about an eighth of the frame. Each tile
 # is two thirds of a side, so that a face of up to a third of the frame lies whole in at least one.
@@ -24,22 +22,23 @@ class SceneFaceFinder(FaceFinder):
     def __init__(self, max_faces: int = 8, min_confidence: float = 0.5) -> None:
         super().__init__(max_faces, min_confidence)
 
-    def __enter__(self) -> Self:
-        return self
+    def find_faces(self, image: np.ndarray) -> list[Face]:
+        """All faces in `image` uint8 [H,W,3] RGB, small ones too, largest first (by area)."""
+        found: list[tuple[Face, Box]] = []
+        for left, top, tile in _tiles(image):
+            for face in super().find_faces(tile):
+                face.landmarks[:, :2] += (left, top)
+                found.append((face, face_box(face.landmarks)))
+        found.sort(key=lambda one: -area(one[1]))
+        kept: list[tuple[Face, Box]] = []
+        for face, box in found:
+            if all(_shared(box, other) < 0.5 for _, other in kept):
+                kept.append((face, box))
+        return [face for face, _ in kept]
 
     def find_all(self, image: np.ndarray) -> list[np.ndarray]:
         """Landmarks float32 [478,3] in pixels of each face in `image` uint8 [H,W,3] RGB, largest first."""
-        found: list[np.ndarray] = []
-        for left, top, tile in _tiles(image):
-            for face in self._detect(tile):
-                face.landmarks[:, :2] += (left, top)
-                found.append(face.landmarks)
-        found.sort(key=lambda landmarks: -area(face_box(landmarks)))
-        faces: list[np.ndarray] = []
-        for landmarks in found:
-            if all(_shared(face_box(landmarks), face_box(other)) < 0.5 for other in faces):
-                faces.append(landmarks)
-        return faces
+        return [face.landmarks for face in self.find_faces(image)]
 
 
 def _shared(first: Box, second: Box) -> float:

@@ -1,4 +1,4 @@
-"""Frames of a manifest's clip, spread uniformly: from a video, a folder of images, or one image."""
+"""Frames of a manifest's clip, as a `Sampling` chooses them: from a video, a folder of images, or one image."""
 
 from __future__ import annotations
 
@@ -8,45 +8,87 @@ from typing import Any
 
 import numpy as np
 
-from ray_fer.video.decode import Frame, MediaError, count_frames, decode_image, iter_frames
+from ray_fer.video.container import check_file
+from ray_fer.video.decode import Frame, read_frames
 from ray_fer.video.frame_folder import frame_files
-from ray_fer.video.sampling import uniform_indices
+from ray_fer.video.images import decode_image
+from ray_fer.video.limits import DEFAULT_LIMITS, DecodeLimits, MediaError
+from ray_fer.video.sampling import Sampling
+
+_MISSING_AT_END = 0.05
+"""Share of a clip's range that may lie behind the video's end: decoders disagree on the last frames."""
 
 
-def clip_frames(row: Mapping[str, Any], frames: int) -> list[Frame]:
-    """At most `frames` different frames of a manifest row's clip, in order; a shorter clip gives all it has.
+def clip_frames(
+    row: Mapping[str, Any],
+    sampling: Sampling | int,
+    rng: np.random.Generator | None = None,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+) -> list[Frame]:
+    """The T frames of a manifest row's clip that `sampling` (a number: that many, uniformly) chooses.
 
-    `end_frame` is exclusive. The `pts_us` of images is their position. Raises MediaError with file and reason.
+    A frame that is chosen several times (padding) is one and the same object, so that work on it need be done once.
+    `end_frame` is exclusive; `index` counts from the start of the file or folder, and the `pts_us` of images is their
+    position in the clip. Raises MediaError with file and reason.
     """
+    if isinstance(sampling, int):
+        sampling = Sampling(frames=sampling)
     path = Path(row["path"])
+    start, end = row["start_frame"] or 0, row["end_frame"]
+    if start < 0 or (end is not None and end <= start):
+        raise MediaError(str(path), f"the clip's range {start}..{end} holds no frame; correct the manifest")
     if row["media"] == "video":
-        start = row["start_frame"] or 0
-        end = row["end_frame"] if row["end_frame"] is not None else count_frames(path)
-        if end <= start:
-            raise MediaError(str(path), f"the clip's range {start}..{end} holds no frame")
-        wanted = start + _distinct(end - start, frames)
-        decoded = list(iter_frames(path, wanted=wanted.tolist()))
-        if len(decoded) < len(wanted):
-            raise MediaError(str(path), f"ends before frame {int(wanted.max())} of the clip")
-        return decoded
-    files = frame_files(path) if row["media"] == "frames" else [path]
-    if not files:
-        raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
+        chosen: list[int] = []
+
+        def choose(available: int) -> list[int]:
+            there = _end_of_video(path, start, end, available) - start
+            chosen[:] = (start + _indices(path, sampling, there, rng)).tolist()
+            return sorted(set(chosen))
+
+        decoded = {frame.index: frame for frame in read_frames(path, choose, limits)}
+        return [decoded[index] for index in chosen]
+    files = _files(row["media"], path)
     if row["media"] == "frames":
-        start, end = row["start_frame"] or 0, len(files) if row["end_frame"] is None else row["end_frame"]
+        end = len(files) if end is None else end
         if not start < end <= len(files):
             raise MediaError(str(path), f"the clip's range {start}..{end} is not within its {len(files)} frames")
         files = files[start:end]
-    chosen = _distinct(len(files), frames).tolist()
-    return [Frame(position, position, read_image(files[position])) for position in chosen]
+    positions = _indices(path, sampling, len(files), rng).tolist()
+    images = {
+        position: Frame(start + position, position, read_image(files[position], limits)) for position in set(positions)
+    }
+    return [images[position] for position in positions]
 
 
-def read_image(file: Path) -> np.ndarray:
+def read_image(file: Path, limits: DecodeLimits = DEFAULT_LIMITS) -> np.ndarray:
     """uint8 [H,W,3] RGB of a JPEG or PNG file. Raises MediaError."""
-    if not file.is_file():
-        raise MediaError(str(file), "no such file")
-    return decode_image(file.read_bytes(), str(file))
+    check_file(str(file), limits.max_image_bytes, "max_image_bytes")
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise MediaError(str(file), f"cannot be opened: {error.strerror}") from error
+    return decode_image(data, str(file), limits)
 
 
-def _distinct(available: int, wanted: int) -> np.ndarray:
-    return np.unique(uniform_indices(available, wanted))
+def _end_of_video(path: Path, start: int, end: int | None, available: int) -> int:
+    end = available if end is None else end
+    if start >= available or end - available > _MISSING_AT_END * (end - start):
+        raise MediaError(str(path), f"ends before frame {end - 1} of the clip: it has {available} frames")
+    return min(end, available)
+
+
+def _indices(path: Path, sampling: Sampling, available: int, rng: np.random.Generator | None) -> np.ndarray:
+    try:
+        return sampling.indices(available, rng)
+    except ValueError as error:
+        raise MediaError(str(path), f"too short: {error}") from error
+
+
+def _files(media: str, path: Path) -> list[Path]:
+    try:
+        files = frame_files(path) if media == "frames" else [path]
+    except OSError as error:
+        raise MediaError(str(path), f"cannot be listed: {error.strerror}") from error
+    if not files:
+        raise MediaError(str(path), "the folder is missing or holds no .jpg or .png frame")
+    return files

@@ -1,4 +1,4 @@
-"""Find a face with a YOLOv8 face model, as an ONNX file run by OpenCV.
+"""Find faces with a YOLOv8 face model, as an ONNX file run by OpenCV.
 
 The published models are ``.pt`` files: pickled Python objects that run code when they are loaded, and that
 ``torch.load(weights_only=True)`` therefore refuses. Only ONNX is read here, which holds a graph and numbers. Convert a
@@ -43,6 +43,10 @@ class YoloFaceFinder:
 
     def find_box(self, image: np.ndarray) -> Box | None:
         """Box of the largest face in `image` uint8 [H,W,3] RGB, in its pixels, or None."""
+        return next(iter(self.find_boxes(image)), None)
+
+    def find_boxes(self, image: np.ndarray) -> list[Box]:
+        """Boxes of all faces in `image` uint8 [H,W,3] RGB, in its pixels, largest first."""
         height, width = image.shape[:2]
         scale = self._side / max(height, width)
         canvas = np.full((self._side, self._side, 3), _GREY, np.uint8)
@@ -56,8 +60,8 @@ class YoloFaceFinder:
                 f"{self._name}: does not run on {self._side} x {self._side} pixels: {_reason(error)}"
             ) from error
         boxes = decode_boxes(output, self._min_confidence, self._max_overlap, self._name)
-        left, top, wide, high = max(boxes, key=area, default=(0.0, 0.0, 0.0, 0.0))
-        return (left / scale, top / scale, wide / scale, high / scale) if wide > 0 and high > 0 else None
+        boxes = sorted((box for box in boxes if box[2] > 0 and box[3] > 0), key=area, reverse=True)
+        return [(left / scale, top / scale, wide / scale, high / scale) for left, top, wide, high in boxes]
 
 
 def decode_boxes(

@@ -7,7 +7,7 @@ import pytest
 
 from ray_fer.evaluation.timeline import COLOURS, plot_timeline
 from ray_fer.labels import EXPRESSIONS
-from ray_fer.video.decode import decode_image
+from ray_fer.video.images import decode_image
 from tests.predictions import prediction
 
 

@@ -26,8 +26,8 @@ from ray_fer.labels import AU_NAMES, EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.messages import Prediction
-from ray_fer.video.decode import decode_image
 from ray_fer.video.faces import EYE_HEIGHT
+from ray_fer.video.images import decode_image
 from tests.integration.conftest import REPOSITORY
 
 pytestmark = pytest.mark.timeout(900)
@@ -118,7 +118,7 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
 
     done = cluster.submit("jobs/preprocess.py", manifest, store)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{store}: 168 clips, 5 passed over" in done.stdout
+    assert f"{store}: 168 clips, 5 failed" in done.stdout
     for name, reason in {
         "bad-text": "not a readable video", "bad-empty": "the file is empty", "bad-cut": "not a readable video",
         "bad-absent": "no such file", "bad-free-mountain-vector-01": "no face in any of 16",
@@ -127,8 +127,11 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     check_store(store)
 
     again = cluster.submit("jobs/preprocess.py", manifest, store)
-    assert again.returncode != 0
-    assert "choose another folder or pass --overwrite" in again.stdout + again.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "complete and its input unchanged: nothing was done" in again.stdout
+    other = cluster.submit("jobs/preprocess.py", manifest, store, "--frames", "8")
+    assert other.returncode != 0
+    assert "choose another folder or pass --overwrite" in other.stdout + other.stderr
 
     done = cluster.submit("jobs/extract_aus.py", store, table, "--priors", priors_file)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -152,11 +155,9 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
 
 def check_store(store: Path) -> None:
     """Plain Parquet, read here without Ray: 16 decodable crops with the eyes in place, and what was found on them."""
-    rows = pads.dataset(store).to_table().to_pylist()
-    assert len(rows) == 173
-    good = [row for row in rows if row["error"] is None]
-    assert len(good) == 168
-    for row in good[::40]:
+    rows = pads.dataset(store / "clips").to_table().to_pylist()
+    assert len(rows) == 168
+    for row in rows[::40]:
         assert len(row["frames"]) == len(row["face_found"]) == len(row["timestamps"]) == 16
         assert np.reshape(row["landmarks"], (16, 478, 3)).shape == (16, 478, 3)
         assert np.diff(row["timestamps"]) == pytest.approx(5 / 16, abs=0.11)
@@ -169,7 +170,7 @@ def check_store(store: Path) -> None:
 
 def check_priors(table: Path, priors_file: Path) -> None:
     """The AU table has a row per usable clip, and the planted differences between cultures are found."""
-    rows = pads.dataset(table).to_table().to_pylist()
+    rows = pads.dataset(table / "aus").to_table().to_pylist()
     assert len(rows) == 168
     assert {len(row["au"]) for row in rows} == {320}
     assert {len(row["au_stats"]) for row in rows} == {80}

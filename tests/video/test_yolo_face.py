@@ -61,6 +61,16 @@ def test_boxes_come_back_in_the_images_own_pixels(model: Path) -> None:
     assert finder.find_box(np.zeros((100, 100, 3), np.uint8)) is None
 
 
+def test_all_boxes_come_back_the_largest_first(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image of 320 x 160 pixels is twice as large in the model's input."""
+    finder = YoloFaceFinder(model)
+    rows = output((100, 80, 40, 20, 0.9), (300, 80, 80, 40, 0.5), (500, 80, 0, 40, 0.9))
+    monkeypatch.setattr("ray_fer.video.yolo_face.decode_boxes", lambda *arguments: decode_boxes(rows))
+    image = np.zeros((160, 320, 3), np.uint8)
+    assert finder.find_boxes(image) == [(130.0, 30.0, 40.0, 20.0), (40.0, 35.0, 20.0, 10.0)]
+    assert finder.find_box(image) == (130.0, 30.0, 40.0, 20.0)
+
+
 def test_pickled_models_are_refused_without_being_opened(tmp_path: Path) -> None:
     path = tmp_path / "yolov8n-face.pt"
     torch.save({"model": torch.nn.Linear(1, 1)}, path)

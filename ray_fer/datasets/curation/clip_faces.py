@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ray_fer.datasets.curation.persons import PersonDecision, PersonRule, choose_person, track_faces
+from ray_fer.datasets.curation.persons import PersonDecision, PersonRule, choose_person
 from ray_fer.video.all_faces import SceneFaceFinder
 from ray_fer.video.boxes import crop_box, face_box
 from ray_fer.video.clip_frames import clip_frames
 from ray_fer.video.faces import align
+from ray_fer.video.tracks import track_faces
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def find_clip_faces(row: Mapping[str, Any], finder: SceneFaceFinder, rule: Perso
 
     A row that has a `bbox` already (EiLA's releases name the person) is searched inside it only.
     """
-    images = [frame.image for frame in clip_frames(row, rule.frames)]
+    different = {frame.index: frame.image for frame in clip_frames(row, rule.frames)}  # short clips repeat a frame
+    images = list(different.values())
     if row["bbox"] is not None:
         images = [part for part, _ in (crop_box(image, tuple(row["bbox"])) for image in images)]
     found = [finder.find_all(image) if image.size else [] for image in images]

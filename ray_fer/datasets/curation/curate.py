@@ -48,7 +48,7 @@ from ray_fer.datasets.manifest import read_manifest, write_rows
 from ray_fer.datasets.reading import Report
 from ray_fer.labels import UNKNOWN_CULTURE
 from ray_fer.video.all_faces import SceneFaceFinder
-from ray_fer.video.decode import MediaError
+from ray_fer.video.limits import MediaError
 from ray_fer.video.yolo_face import YoloFaceFinder
 
 UNREADABLE = "media: cannot be read"

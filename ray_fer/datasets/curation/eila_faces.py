@@ -22,8 +22,9 @@ import numpy as np
 from ray_fer.datasets.curation.advance import Advance, silent
 from ray_fer.video.boxes import Box, crop_box, face_box
 from ray_fer.video.clip_frames import read_image
-from ray_fer.video.decode import MediaError, iter_frames
+from ray_fer.video.decode import iter_frames
 from ray_fer.video.faces import FaceFinder
+from ray_fer.video.limits import MediaError
 
 SIZE = 48
 YOLO_CONFIDENCE = 0.6

@@ -6,12 +6,11 @@ elsewhere, or a cut to another camera, therefore counts as another person; the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from ray_fer.video.boxes import Box, area, iou
+from ray_fer.video.boxes import area
+from ray_fer.video.tracks import MIN_IOU, Person
 
 NO_FACE = "persons: no face in any sampled frame"
 
@@ -25,29 +24,11 @@ class PersonRule:
     """Frames looked at, spread uniformly over the clip."""
     min_share: float = 0.1
     """A face seen in a smaller share of the frames is a passer-by or a false detection, and no person."""
-    min_iou: float = 0.3
+    min_iou: float = MIN_IOU
 
     def __post_init__(self) -> None:
         if (self.max_persons is not None and self.max_persons < 1) or self.frames < 1 or not 0 <= self.min_share <= 1:
             raise ValueError(f"{self}: needs max_persons and frames of at least 1, min_share from 0 to 1")
-
-
-@dataclass(frozen=True)
-class Person:
-    """One tracked face: `boxes[t]` is its box in sampled frame t, `faces[t]` its place among that frame's faces."""
-
-    boxes: dict[int, Box]
-    faces: dict[int, int]
-
-    @property
-    def frames(self) -> int:
-        """In how many sampled frames the face was seen."""
-        return len(self.boxes)
-
-    def median_box(self) -> Box:
-        """Median of left, top, width and height over the frames."""
-        left, top, width, height = np.median(np.array(list(self.boxes.values())), axis=0).tolist()
-        return left, top, width, height
 
 
 @dataclass(frozen=True)
@@ -57,30 +38,6 @@ class PersonDecision:
     main: Person | None
     seen: tuple[int, ...]
     reason: str | None = None
-
-
-def track_faces(frames: Sequence[Sequence[Box]], min_iou: float = 0.3) -> list[Person]:
-    """Join the faces of successive frames to persons, greedily, best match first.
-
-    A face continues the person whose last box it overlaps most (IoU of at least `min_iou`). What is left is matched by
-    distance, when the centres lie less than one face apart and the sizes are alike: sampled frames are some tenths of a
-    second apart, in which a head may move by more than half its width.
-    """
-    persons: list[Person] = []
-    last: list[Box] = []
-    for position, boxes in enumerate(frames):
-        free_faces, free_persons = set(range(len(boxes))), set(range(len(persons)))
-        for likeness, least in ((iou, min_iou), (_nearness, 0.0)):
-            for face, person in _best_first(boxes, last, likeness, least):
-                if face in free_faces and person in free_persons:
-                    free_faces.remove(face)
-                    free_persons.remove(person)
-                    persons[person].boxes[position] = last[person] = boxes[face]
-                    persons[person].faces[position] = face
-        for face in sorted(free_faces):
-            persons.append(Person({position: boxes[face]}, {position: face}))
-            last.append(boxes[face])
-    return persons
 
 
 def choose_person(persons: Sequence[Person], frames: int, rule: PersonRule) -> PersonDecision:
@@ -96,25 +53,3 @@ def choose_person(persons: Sequence[Person], frames: int, rule: PersonRule) -> P
     if rule.max_persons is not None and len(real) > rule.max_persons:
         return PersonDecision(None, seen, f"persons: more than {rule.max_persons}")
     return PersonDecision(real[0], seen)
-
-
-def _best_first(
-    boxes: Sequence[Box], last: Sequence[Box], likeness: Callable[[Box, Box], float], least: float
-) -> list[tuple[int, int]]:
-    scored = [
-        (likeness(box, previous), face, person)
-        for face, box in enumerate(boxes)
-        for person, previous in enumerate(last)
-    ]
-    wanted = sorted((item for item in scored if item[0] > 0 and item[0] >= least), key=lambda item: -item[0])
-    return [(face, person) for _, face, person in wanted]
-
-
-def _nearness(first: Box, second: Box) -> float:
-    """1 for concentric boxes, 0 from one face apart on; 0 when one is more than twice as wide as the other."""
-    size = max(first[2], first[3], second[2], second[3])
-    if size <= 0 or not 0.5 <= first[2] / max(second[2], 1e-9) <= 2.0:
-        return 0.0
-    across = first[0] + first[2] / 2 - second[0] - second[2] / 2
-    down = first[1] + first[3] / 2 - second[1] - second[3] / 2
-    return max(0.0, 1.0 - float(np.hypot(across, down)) / size)

@@ -22,7 +22,8 @@ from ray_fer.datasets.reading import ClipRows, DatasetError, Reading, Report
 from ray_fer.datasets.splits import group_split
 from ray_fer.datasets.tables import Row, read_csv
 from ray_fer.labels import UNKNOWN_CULTURE
-from ray_fer.video.decode import MediaError, count_frames, video_size
+from ray_fer.video.decode import count_frames, video_size
+from ray_fer.video.limits import MediaError
 
 SPLIT_RULES: dict[str, dict[int, str]] = {
     "released": {1: "train", 2: "val", 3: "test"},

@@ -16,7 +16,7 @@ from scipy.interpolate import LinearNDInterpolator
 from threadpoolctl import ThreadpoolController
 
 from ray_fer.labels import AU_NAMES
-from ray_fer.video.decode import MediaError
+from ray_fer.video.limits import MediaError
 
 CANVAS = 320
 """Side of the canvas in pixels."""

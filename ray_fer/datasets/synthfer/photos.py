@@ -23,8 +23,10 @@ from ray_fer.datasets.synthfer.geometry import (
     feat_folder,
 )
 from ray_fer.datasets.synthfer.neutral import neutralise
-from ray_fer.video.decode import MediaError, decode_image, iter_frames
+from ray_fer.video.decode import iter_frames
 from ray_fer.video.faces import FaceFinder
+from ray_fer.video.images import decode_image
+from ray_fer.video.limits import MediaError
 
 SPLITS = ("train", "val", "test")
 

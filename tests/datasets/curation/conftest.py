@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ray_fer.video.all_faces import SceneFaceFinder
-from ray_fer.video.decode import decode_image
+from ray_fer.video.images import decode_image
 
 
 @pytest.fixture(scope="session")

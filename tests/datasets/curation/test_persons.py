@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ray_fer.datasets.curation.clip_faces import find_clip_faces
-from ray_fer.datasets.curation.persons import NO_FACE, PersonRule, choose_person, track_faces
+from ray_fer.datasets.curation.persons import NO_FACE, PersonRule, choose_person
 from ray_fer.video.all_faces import SceneFaceFinder
 from ray_fer.video.boxes import Box, iou
+from ray_fer.video.tracks import track_faces
 
 LEFT: Box = (100.0, 100.0, 80.0, 80.0)
 RIGHT: Box = (400.0, 100.0, 80.0, 80.0)
@@ -25,12 +26,6 @@ def moved(box: Box, across: float, down: float = 0.0) -> Box:
 
 def clip(path: Path, media: str = "video", bbox: list[float] | None = None) -> dict[str, Any]:
     return {"clip_id": "x", "path": str(path), "media": media, "start_frame": None, "end_frame": None, "bbox": bbox}
-
-
-def test_two_people_who_swap_their_order_in_the_list_stay_two() -> None:
-    persons = track_faces([[LEFT, RIGHT], [RIGHT, LEFT], [LEFT, RIGHT]])
-    assert [person.boxes for person in persons] == [dict.fromkeys(range(3), LEFT), dict.fromkeys(range(3), RIGHT)]
-    assert persons[0].faces == {0: 0, 1: 1, 2: 0}
 
 
 def test_a_head_that_moves_by_more_than_half_its_width_is_one_person() -> None:

@@ -1,0 +1,225 @@
+"""Run work on shards over the Ray cluster: streaming, bounded, resumable, and no row lost.
+
+Each shard is one Ray Data task (or one call of an actor, where a model must be loaded first): it reads its rows'
+media, writes its file and returns its counts, so that neither the object store nor the driver ever holds a clip. What
+dies is done again:
+
+* a task whose worker or node dies is run again by Ray, anywhere. A journal beside the shards counts the deaths; from
+  the second attempt on every row is written into it before it is touched, so that a row on which the process died
+  twice (a decoder that crashes) becomes a failure of its own instead of an endless loop;
+* a driver that dies leaves finished shards behind; `resume` does the others. A shard is finished when its file is
+  there and was made from the same rows, files and options.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from ray_fer import storage
+from ray_fer.preprocessing.shards import Failure, Row, Shard, read_written, shard_bytes, shard_name, shard_numbers
+
+_DEATHS_ON_ONE_ROW = 2
+_JOURNAL = "_journal"
+
+
+Session = Callable[[], AbstractContextManager[None]]
+
+
+class Processor(Protocol):
+    """Turns rows into rows of `schema`; one per shard (or per actor), closed by its context manager."""
+
+    schema: pa.Schema
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[Row | Failure]:
+        """What became of the rows, in their order: rows for the file, and failures for what could not be used."""
+
+
+class Work(Protocol):
+    """Picklable description of what is to be done with rows."""
+
+    def open(self) -> AbstractContextManager[Processor]:
+        """Load what the work needs, in the process that does it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    rows: int
+    rows_in_all: int
+    failed: int
+    shards: int
+    shards_in_all: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Actors that keep their work's model loaded, and the GPUs that each holds."""
+
+    actors: int
+    gpus: float = 0.0
+
+
+def run_shards(
+    folder: str,
+    shards: Sequence[Shard],
+    work: Work,
+    pool: Callable[[], Pool | None] = lambda: None,
+    progress: Callable[[Progress], None] = lambda _: None,
+    retry_failed: bool = False,
+    session: Session = nullcontext,
+) -> int:
+    """Write the shards that are not finished yet into `folder`; returns how many those were.
+
+    Where `pool` gives None, shards are tasks on every CPU of the cluster, also on nodes that join later. `progress` is
+    told after every shard. `session` gives a Ray, and is not asked for one when there is nothing to do. Raises
+    StorageError when the folder is not the same for all nodes.
+    """
+    pending = pending_shards(folder, shards, retry_failed)
+    waiting = {shard.number for shard in pending}
+    done = [shard for shard in shards if shard.number not in waiting]
+    rows = sum(len(shard.rows) for shard in done)
+    failed = sum(len(written.failures) for shard in done if (written := read_written(folder, shard.number)))
+    in_all = sum(len(shard.rows) for shard in shards)
+    progress(Progress(rows, in_all, failed, len(done), len(shards)))
+    if pending:
+        with session():
+            for count, one in enumerate(_results(folder, pending, work, pool()), start=len(done) + 1):
+                rows, failed = rows + one["rows"], failed + one["failed"]
+                progress(Progress(rows, in_all, failed, count, len(shards)))
+    lost = pending_shards(folder, pending)
+    if lost:
+        raise storage.StorageError(
+            f"{folder}: {len(lost)} shards were written but are not here: nodes do not share this folder; use a shared "
+            "file system or an object store (s3://...)"
+        )
+    for number in set(shard_numbers(folder)) - {shard.number for shard in shards}:
+        storage.delete_file(storage.join(folder, shard_name(number)))
+    storage.delete_folder(storage.join(folder, _JOURNAL))
+    return len(pending)
+
+
+def pending_shards(folder: str, shards: Sequence[Shard], retry_failed: bool = False) -> list[Shard]:
+    """Shards whose file is missing or was made from something else; with `retry_failed` those with failures too."""
+    there = set(shard_numbers(folder))
+
+    def finished(shard: Shard) -> bool:
+        written = read_written(folder, shard.number) if shard.number in there else None
+        return (
+            written is not None and written.fingerprint == shard.fingerprint and not (retry_failed and written.failures)
+        )
+
+    return [shard for shard in shards if not finished(shard)]
+
+
+def _results(folder: str, shards: Sequence[Shard], work: Work, pool: Pool | None) -> Iterator[dict[str, int]]:
+    items = [
+        {"number": shard.number, "rows": json.dumps(list(shard.rows)), "fingerprint": shard.fingerprint}
+        for shard in shards
+    ]
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    if pool is None:
+        results = dataset.map(_ShardTask(folder, work).run)
+    else:
+        results = dataset.map(
+            _ShardTask, fn_constructor_args=(folder, work), num_gpus=pool.gpus,
+            compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(items)), max_tasks_in_flight_per_actor=2),
+        )  # fmt: skip
+    yield from results.iter_rows()
+
+
+class _ShardTask:
+    def __init__(self, folder: str, work: Work) -> None:
+        self._folder = folder
+        self._work = work
+        self._opened: AbstractContextManager[Processor] | None = None
+        self._processor: Processor | None = None
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, int]:
+        """As an actor's method: the work stays open from shard to shard."""
+        if self._processor is None:
+            self._opened = self._work.open()
+            self._processor = self._opened.__enter__()
+        return self._one(item, self._processor)
+
+    def __del__(self) -> None:  # Ray Data deletes its callable before it ends the actor
+        if self._opened is not None:
+            self._opened.__exit__(None, None, None)
+
+    def run(self, item: dict[str, Any]) -> dict[str, int]:
+        """As a task: the work is opened and closed for each shard."""
+        with self._work.open() as processor:
+            return self._one(item, processor)
+
+    def _one(self, item: dict[str, Any], processor: Processor) -> dict[str, int]:
+        shard = Shard(item["number"], json.loads(item["rows"]), item["fingerprint"])
+        journal = _Journal(self._folder, shard)
+        rows, failures = [], []
+        for result in processor(journal.guard(shard.rows)):
+            if isinstance(result, Failure):
+                failures.append(result)
+            else:
+                rows.append(result)
+        place = {row["clip_id"]: number for number, row in enumerate(shard.rows)}
+        failures = sorted([*failures, *journal.deadly], key=lambda failure: place[failure.clip_id])
+        table = pa.Table.from_pylist(rows, schema=processor.schema)
+        storage.write_bytes(storage.join(self._folder, shard.file_name), shard_bytes(table, shard, failures))
+        journal.close()
+        return {"rows": len(shard.rows), "failed": len(failures)}
+
+
+def one_by_one(rows: Iterable[Row], function: Callable[[Row], Row]) -> Iterator[Row | Failure]:
+    """Apply a function to each row; whatever it raises costs this row and no other."""
+    for row in rows:
+        try:
+            yield function(row)
+        except Exception as error:
+            yield Failure(row["clip_id"], row["path"], _reason(error, row["path"]))
+
+
+def _reason(error: Exception, path: str) -> str:
+    text = " ".join(str(error).split()).removeprefix(f"{path}: ")
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+class _Journal:
+    """Deaths of a shard's earlier attempts, in a file beside the shards."""
+
+    def __init__(self, folder: str, shard: Shard) -> None:
+        self._location = storage.join(folder, _JOURNAL, f"{shard.number:06d}-{shard.fingerprint[:12]}.json")
+        try:
+            state = json.loads(storage.read_bytes(self._location))
+        except FileNotFoundError:
+            state = None
+        self.deadly: list[Failure] = []
+        self._careful = state is not None
+        self._deaths: dict[str, int] = {} if state is None else state["deaths"]
+        if state is not None and state["row"] is not None:
+            self._deaths[state["row"]] = self._deaths.get(state["row"], 0) + 1
+        self._write(None)
+
+    def guard(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows that may be tried; those that ended the process again and again are put into `deadly`."""
+        for row in rows:
+            if self._deaths.get(row["clip_id"], 0) >= _DEATHS_ON_ONE_ROW:
+                reason = "the worker process died each time that it read this file"
+                self.deadly.append(Failure(row["clip_id"], row["path"], reason))
+                continue
+            if self._careful:
+                self._write(row["clip_id"])
+            yield row
+
+    def close(self) -> None:
+        """Forget the attempts: the shard is finished."""
+        storage.delete_file(self._location)
+
+    def _write(self, row: str | None) -> None:
+        storage.write_bytes(self._location, json.dumps({"deaths": self._deaths, "row": row}).encode())

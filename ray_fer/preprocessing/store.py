@@ -1,0 +1,145 @@
+"""A folder of shards on disk or in an object store, with its description: `store.json`, shards, `failures.parquet`.
+
+Clip stores keep their shards below ``clips/``, AU tables below ``aus/``: plain Parquet, readable without Ray or this
+package (``pyarrow.dataset.dataset("store/clips")``).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from ray_fer import storage
+from ray_fer.preprocessing.runner import Pool, Progress, Session, Work, pending_shards, run_shards
+from ray_fer.preprocessing.shards import Failure, Shard, read_written
+from ray_fer.storage import Location
+
+_DESCRIPTION, FAILURES = "store.json", "failures.parquet"
+_FAILURE_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("clip_id", "path", "reason")])
+
+
+@dataclass(frozen=True)
+class Description:
+    """`store.json`: what kind of shards lie here, how many, and with which options they were made."""
+
+    kind: str
+    """Name of the folder of the shards: `clips` or `aus`."""
+    shard_rows: int
+    shards: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a run: rows that are usable, the failures, and how many shards this run had to make."""
+
+    store: str
+    usable: int
+    failed: list[Failure]
+    shards: int
+    made: int
+
+
+def read_description(store: Location) -> Description | None:
+    """The description of a store, None where there is none. Raises ValueError when it cannot be read."""
+    try:
+        return Description(**json.loads(storage.read_bytes(storage.join(store, _DESCRIPTION))))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{store}: {_DESCRIPTION} is damaged ({error}); make the store again with --overwrite"
+        ) from None
+
+
+def build_store(
+    store: Location,
+    description: Description,
+    shards: Sequence[Shard],
+    work: Work,
+    pool: Callable[[], Pool | None] = lambda: None,
+    resume: bool = False,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    session: Session = nullcontext,
+) -> Summary:
+    """Make what is not there yet. A store that is complete and made from the same input costs no work.
+
+    Raises FileExistsError when the folder holds an unfinished store and neither `resume` nor `overwrite` is set, a
+    store with other options, or anything else.
+    """
+    store = storage.absolute(store)
+    folder = storage.join(store, description.kind)
+    _make_room(store, description, shards, resume or retry_failed, overwrite)
+    storage.write_bytes(storage.join(store, _DESCRIPTION), (json.dumps(vars(description), indent=1) + "\n").encode())
+    made = run_shards(folder, shards, work, pool, progress, retry_failed, session)
+    summary = _summary(store, folder, shards, made)
+    sink = io.BytesIO()
+    rows = [vars(failure) for failure in summary.failed]
+    pq.write_table(pa.Table.from_pylist(rows, schema=_FAILURE_SCHEMA), sink)
+    storage.write_bytes(storage.join(store, FAILURES), sink.getvalue())
+    return summary
+
+
+def _make_room(store: str, description: Description, shards: Sequence[Shard], resume: bool, overwrite: bool) -> None:
+    if not storage.is_folder(store) and storage.size_of(store) is None:
+        return
+    found = read_description(store)
+    if found is None:
+        if storage.size_of(store) is None and not storage.has_content(store):
+            return
+        raise FileExistsError(f"{store} is no {_NOUN[description.kind]}, so it is not replaced; choose another folder")
+    if overwrite and found.kind == description.kind:
+        storage.delete_folder(store)
+        return
+    if found.kind != description.kind:
+        raise FileExistsError(
+            f"{store} is {_NOUN[found.kind]} and not {_NOUN[description.kind]}; choose another folder"
+        )
+    before, now = ({"shard_rows": one.shard_rows, **one.options} for one in (found, description))
+    changed = [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise FileExistsError(
+            f"{store} was made with other options ({'; '.join(changed)}); choose another folder or pass --overwrite"
+        )
+    waiting = len(pending_shards(storage.join(store, description.kind), shards))
+    if waiting and not resume:
+        raise FileExistsError(
+            f"{store} holds {len(shards) - waiting} of {len(shards)} shards of this input; go on with --resume, choose "
+            "another folder or pass --overwrite"
+        )
+
+
+_NOUN = {"clips": "a clip store", "aus": "an AU table", "frames": "a table of frames"}
+
+
+def _summary(store: str, folder: str, shards: Sequence[Shard], made: int) -> Summary:
+    written = [one for shard in shards if (one := read_written(folder, shard.number)) is not None]
+    failed = [failure for one in written for failure in one.failures]
+    return Summary(store, sum(one.rows for one in written), failed, len(shards), made)
+
+
+def read_failures(store: Location) -> list[Failure]:
+    """What `failures.parquet` of a store says. Raises FileNotFoundError while the store is unfinished."""
+    data = storage.read_bytes(storage.join(store, FAILURES))
+    return [Failure(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+
+
+def open_dataset(store: Location, kind: str, make: str) -> pads.Dataset:
+    """pyarrow dataset of a store's shards. Raises FileNotFoundError or ValueError that says how to `make` one."""
+    found = read_description(store)
+    if found is None:
+        raise FileNotFoundError(f"{store}: no such {_NOUN[kind][2:].strip()}; make one with `{make}`")
+    if found.kind != kind:
+        raise ValueError(f"{store} is {_NOUN[found.kind]} and not {_NOUN[kind]}; make one with `{make}`")
+    filesystem, path = storage.resolve(storage.join(store, kind))
+    return pads.dataset(path, format="parquet", filesystem=filesystem)
