@@ -12,15 +12,17 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 Location = str | Path
+_REQUESTS_AT_ONCE = 16
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: C:\ is a drive
 
 
@@ -31,6 +33,18 @@ class StorageError(ValueError):
 def is_url(location: Location) -> bool:
     """Whether a location is a URL and not a path of this machine."""
     return bool(_SCHEME.match(str(location)))
+
+
+def plain(location: Location) -> str:
+    """The location without a URL's query, for taking its name apart."""
+    return str(location) if not is_url(location) else urlunsplit(_split(location)._replace(query=""))
+
+
+def _split(location: Location) -> SplitResult:
+    try:
+        return urlsplit(str(location), allow_fragments=False)  # a # is part of a name
+    except ValueError as error:
+        raise StorageError(f"{location}: not a URL: {error}") from error
 
 
 def absolute(location: Location) -> str:
@@ -44,24 +58,20 @@ def join(location: Location, *names: str) -> str:
         return names[-1]
     if not is_url(location):
         return str(Path(location, *names))
-    parts = urlsplit(str(location))
-    return urlunsplit(parts._replace(path="/".join([parts.path.rstrip("/"), *names])))
+    parts = _split(location)
+    return urlunsplit(parts._replace(path="/".join([parts.path.rstrip("/"), *map(quote, names)])))
 
 
 def resolve(location: Location) -> tuple[pafs.FileSystem, str]:
     """pyarrow's file system of a location and the path in it. Raises StorageError for a URL that it cannot open."""
     if not is_url(location):
         return pafs.LocalFileSystem(), str(Path(location).resolve())
-    parts = urlsplit(str(location))
+    parts = _split(location)
     try:
-        filesystem, root = _filesystem(_root(location))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        filesystem, root = _filesystem(urlunsplit(parts._replace(path="/")))
+    except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{location}: cannot be opened: {_reason(error)}") from error
-    return filesystem, f"{root.rstrip('/')}/{parts.path.strip('/')}".rstrip("/")
-
-
-def _root(location: Location) -> str:
-    return urlunsplit(urlsplit(str(location))._replace(path="/"))
+    return filesystem, f"{root.rstrip('/')}/{unquote(parts.path).strip('/')}".rstrip("/")
 
 
 @lru_cache(maxsize=16)
@@ -73,7 +83,7 @@ def parent(location: Location) -> str:
     """The folder that a location lies in."""
     if not is_url(location):
         return str(Path(location).parent)
-    parts = urlsplit(str(location))
+    parts = _split(location)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/").rpartition("/")[0]))
 
 
@@ -118,27 +128,61 @@ def list_files(folder: Location) -> list[str]:
 
 
 def stamps(locations: Iterable[Location]) -> dict[str, str]:
-    """Size and time of change of each file as text, and "absent" where there is none; asks object stores in bulk."""
+    """A text for each file or folder that changes when it does: size and time, of a remote folder of all its files.
+
+    "absent" where there is nothing, "unreadable" where that cannot be told. Object stores are asked for whole folders
+    at a time.
+    """
     stamped: dict[str, str] = {}
-    remote: dict[str, list[tuple[str, str]]] = {}
+    remote: dict[str, list[str]] = {}
     for location in map(str, locations):
         if is_url(location):
-            remote.setdefault(_root(location), []).append((location, resolve(location)[1]))
-        else:
             try:
-                status = os.stat(location)
-                stamped[location] = f"{status.st_size}@{status.st_mtime_ns}"
-            except (OSError, ValueError):  # ValueError: a name with a zero byte, which no file can have
-                stamped[location] = "absent"
-    for root, pairs in remote.items():
-        try:
-            infos = _filesystem(root)[0].get_file_info([path for _, path in pairs])
-        except OSError as error:
-            raise StorageError(f"{pairs[0][0]}: {_reason(error)}") from error
-        for (location, _), info in zip(pairs, infos, strict=True):
-            there = info.type != pafs.FileType.NotFound
-            stamped[location] = f"{info.size}@{info.mtime_ns}" if there else "absent"
+                remote.setdefault(parent(location), []).append(location)
+            except StorageError:
+                stamped[location] = "unreadable"
+        else:
+            stamped[location] = _local_stamp(location)
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        for found in pool.map(_remote_stamps, remote, remote.values()):
+            stamped |= found
     return stamped
+
+
+def _local_stamp(location: str) -> str:
+    try:
+        status = os.stat(location)
+    except FileNotFoundError:
+        return "absent"
+    except (OSError, ValueError):  # ValueError: a name with a zero byte, which no file can have
+        return "unreadable"
+    return f"{status.st_size}@{status.st_mtime_ns}"
+
+
+def _remote_stamps(folder: str, locations: list[str]) -> dict[str, str]:
+    try:
+        filesystem, path = resolve(folder)
+        infos = {info.path: info for info in _below(filesystem, path)}
+        stamped = {}
+        for location in locations:
+            info = infos.get(resolve(location)[1])
+            if info is None:
+                stamped[location] = "absent"
+            elif info.type == pafs.FileType.File:
+                stamped[location] = _stamp(info)
+            else:
+                stamped[location] = " ".join(f"{one.base_name} {_stamp(one)}" for one in _below(filesystem, info.path))
+        return stamped
+    except (StorageError, OSError):
+        return dict.fromkeys(locations, "unreadable")
+
+
+def _below(filesystem: pafs.FileSystem, path: str) -> list[pafs.FileInfo]:
+    return list(filesystem.get_file_info(pafs.FileSelector(path, allow_not_found=True)))
+
+
+def _stamp(info: pafs.FileInfo) -> str:
+    return f"{info.size}@{info.mtime_ns}"
 
 
 def read_bytes(location: Location, max_bytes: int | None = None) -> bytes:
@@ -149,7 +193,7 @@ def read_bytes(location: Location, max_bytes: int | None = None) -> bytes:
             if max_bytes is not None and file.size() > max_bytes:
                 raise StorageError(f"{location}: {file.size()} bytes exceed the limit of {max_bytes}")
             return bytes(file.read())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"{location}: no such file") from None
     except OSError as error:
         raise StorageError(f"{location}: {_reason(error)}") from error
@@ -183,7 +227,7 @@ def delete_file(location: Location) -> None:
     try:
         filesystem.delete_file(path)
     except FileNotFoundError:
-        pass
+        return
     except OSError as error:
         if size_of(location) is not None:
             raise StorageError(f"{location}: cannot be deleted: {_reason(error)}") from error
@@ -198,6 +242,13 @@ def delete_folder(location: Location) -> None:
     filesystem, path = resolve(location)
     if is_folder(location):
         filesystem.delete_dir_contents(path, missing_dir_ok=True)
+
+
+def delete_parts(folder: Location) -> None:
+    """Remove what writers that were killed left of files in a folder of this machine."""
+    if not is_url(folder):
+        for part in Path(folder).glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

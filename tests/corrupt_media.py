@@ -152,6 +152,8 @@ def _patched_videos(folder: Path, video: Path) -> list[Corrupt]:
             "huge number of frames.mp4": patched(data.index(b"stts") + 12, b"\x7f\xff\xff\xff"),
             "huge duration.mkv": _with_duration(matroska, 1e12),
             "bomb.gif": _gif(65535, 65535),
+            "keyframe zeroed.mp4": _zeroed_keyframe(video, 2),
+            "first keyframe zeroed.mp4": _zeroed_keyframe(video, 0),
         },
     )
 
@@ -232,6 +234,16 @@ def _folders(folder: Path, video: Path) -> list[Corrupt]:
         Corrupt("folder range negative", good, "frames", -2, 2),
         Corrupt("folder range empty", good, "frames", 2, 2),
     ]
+
+
+def _zeroed_keyframe(video: Path, number: int) -> bytes:
+    with av.open(str(video)) as container:
+        places = [
+            (packet.pos, packet.size) for packet in container.demux(video=0) if packet.size and packet.is_keyframe
+        ]
+    data = video.read_bytes()
+    start, size = places[number]
+    return data[: start + size // 2] + bytes(size - size // 2) + data[start + size :]
 
 
 def _jpeg() -> bytes:

@@ -2,8 +2,8 @@
 
 A blendshape is not a FACS intensity, but most ARKit shapes were designed after one AU. `AU_FROM_BLENDSHAPES` is that
 correspondence; left and right shapes are averaged. AU11 (nasolabial deepener) has no ARKit shape and is 0. On top of it
-lies a calibration (`blendshape_map.json`): for most AUs a scale, an offset and a second shape, fitted where AUs are
-known. What could not be calibrated is listed by `blendshape_map.packaged_map().unreliable`.
+lies a calibration (`blendshape_map.json`): a scale, an offset or a second shape, fitted where AUs are known, for those
+AUs that are read better so. What is hardly read either way is listed by `blendshape_map.packaged_map().unreliable`.
 """
 
 from __future__ import annotations

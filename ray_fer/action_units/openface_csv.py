@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 
 from ray_fer.labels import AU_NAMES
-from ray_fer.video.sampling import uniform_indices
 
 _AU_COLUMN = re.compile(r"AU0?(\d{1,2})(_r)?")
 _KEYS = ("clip_id", "input")
 _SCORES = ("confidence", "FaceScore")
 _OPENFACE_SCALE = 5.0
 _KEPT_TABLES = 4
+_LAST_FRAME = 2**31 - 1  # the clip store counts frames in 32 bits
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ class TableExtractor:
     `tables` is a folder with one CSV per clip, named after its `clip_id` or after its video, or one CSV with a column
     `clip_id` or `input` (py-feat's, the video's file). All must come from one program. With `blink`, OpenFace's AU45
     stands in for AU43. A frame of a video is matched to the nearest row in time, at most `tolerance` seconds away.
-    Tables without times, and media that have none, are matched by frame number: the clip's frames are those that
-    uniform sampling of `start_frame`..`end_frame` gives. Raises FileNotFoundError or ValueError.
+    Tables without times, and media that have none, are matched by frame number to `frame_index`, each frame's position
+    in the file or folder from 0 on; OpenFace's tables count from 1, py-feat's from 0. A table counts the frames of that
+    same file or folder, also when the clip is only a part of it. Raises FileNotFoundError or ValueError.
     """
 
-    columns = ("path", "media", "start_frame", "end_frame", "timestamps")
+    columns = ("path", "media", "timestamps", "frame_index")
 
     def __init__(self, tables: str | Path, blink: bool = True, tolerance: float = 0.05) -> None:
         self._tables = Path(tables)
@@ -98,7 +99,6 @@ class TableExtractor:
 
     def _rows(self, clip: Mapping[str, Any], table: AuTable) -> np.ndarray:
         """Row of the table for each of the clip's frames."""
-        count = len(clip["face_found"])
         if clip["media"] == "video" and table.times is not None:
             wanted = np.asarray(clip["timestamps"], np.float64)
             rows = _nearest(table.times, wanted)
@@ -109,15 +109,14 @@ class TableExtractor:
                     f"{wanted[off.argmax()]:.3f} s is {off.max():.3f} s away"
                 )
             return rows
-        start = clip["start_frame"] or 0
-        end = int(table.frames[-1]) + 1 if clip["end_frame"] is None else clip["end_frame"]
-        if end <= start:
-            raise ValueError(f"{table.file} does not cover clip {clip['clip_id']}, which starts at frame {start}")
-        wanted = start + uniform_indices(end - start, count)
+        wanted = np.asarray(clip["frame_index"], np.int64)
         rows = _nearest(table.frames, wanted)
         absent = wanted[table.frames[rows] != wanted]
         if len(absent):
-            raise ValueError(f"{table.file} does not cover clip {clip['clip_id']}: it has no row for frame {absent[0]}")
+            raise ValueError(
+                f"{table.file} does not cover clip {clip['clip_id']}: "
+                f"it has no row for frame {absent[0]} (counted from 0)"
+            )
         return rows
 
 
@@ -186,6 +185,9 @@ def _read_tables(file: Path, openface: bool, blink: bool, apart: bool) -> dict[s
     table = _cells(file, wanted)
     for name in numbers:
         table[name] = _number(table[name], file, empty=name not in ("frame", times))
+    wrong = (table["frame"] % 1 != 0) | ~table["frame"].between(0, _LAST_FRAME)
+    if wrong.any():
+        raise _cell_error(file, table["frame"], wrong, f"is no frame number (whole, 0 to {_LAST_FRAME})")
     values = np.full((len(table), len(AU_NAMES)), np.nan, np.float32)
     for name, column in aus.items():
         values[:, column] = _intensity(table[name], file, _OPENFACE_SCALE if openface else 1.0)

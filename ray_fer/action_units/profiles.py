@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ray_fer.action_units.anova import UNITS, AnovaRow, anova_rows, subject_means
 from ray_fer.labels import AU_NAMES, au_stat_names, index_of
 
+RESOLUTION = 1e-3
+"""Profiles of an AU that are closer than this do not differ. Equation 4 would stretch them to 0 and 1 all the same, but
+such a difference is numeric dust: the AU that is read best is off by some hundredths (`blendshape_map.json`)."""
+
 
 class Priors(BaseModel):
     """`priors.json`: what CA-FER's embedding table is seeded from (equation 5), and the evidence for it.
@@ -28,7 +32,7 @@ class Priors(BaseModel):
     profiles: dict[str, list[float]]
     """Culture -> 20 mean intensities (equation 3); 0 for an AU in `missing`."""
     normalised: dict[str, list[float]]
-    """The same, min-max scaled per AU across cultures (equation 4); 0 where cultures do not differ."""
+    """The same, min-max scaled per AU across cultures (equation 4); 0 where they differ by less than `RESOLUTION`."""
     global_profile: list[float]
     """Mean profile over all cultures, each culture weighing the same, on the scale of `normalised` (section III.E)."""
     anova: list[AnovaRow]
@@ -85,8 +89,8 @@ def culture_priors(
     values, kept = au_stats[chosen].astype(np.float64), owners[chosen]
     profiles, missing = _profiles(values[:, : len(AU_NAMES)], kept, names)
     low, high = profiles.min(0), profiles.max(0)
-    spread = np.where(high > low, high - low, 1.0)  # an AU that never differs is 0 for every culture
-    normalised = (profiles - low) / spread
+    spread = high - low
+    normalised = (profiles - low) / np.where(spread < RESOLUTION, np.inf, spread)
     samples, sample_owners = values, kept
     if unit == "subject":
         if subjects is None:

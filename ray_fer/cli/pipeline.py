@@ -113,10 +113,20 @@ def aus(
     if read_description(source) is None:
         if priors_file is not None:
             raise ValueError(f"{source} is no clip store; priors need one, made by `ray-fer preprocess`")
+        if active is not None:
+            raise ValueError("--active belongs to the statistics of clips; a table of frames has none")
         videos = find_videos([source])
         with rows_per_second("pieces") as progress:
             summary = extract_frame_aus(
-                videos, output, extractor, options, resume, overwrite, progress=progress, session=ray_session
+                videos,
+                output,
+                extractor,
+                options,
+                resume,
+                retry_failed,
+                overwrite,
+                progress=progress,
+                session=ray_session,
             )
         _report(summary, "frames", as_json)
         return
@@ -126,7 +136,8 @@ def aus(
         )
     _report(summary, "clips", as_json)
     if priors_file is not None:
-        print(compute_priors(output).write(priors_file))
+        written = compute_priors(output).write(priors_file)
+        print(written, file=sys.stderr if as_json else sys.stdout)
 
 
 def _absolute(path: Path | None) -> str | None:

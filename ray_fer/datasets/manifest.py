@@ -100,17 +100,33 @@ def read_manifest(path: Location) -> list[dict[str, Any]]:
         table = pq.read_table(pa.BufferReader(storage.read_bytes(path)))
     except FileNotFoundError:
         raise ManifestError(f"{path}: no such manifest; make one with `ray-fer import` or `ray-fer synth`") from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise ManifestError(f"{path}: not a Parquet file: {error}") from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing:
         raise ManifestError(f"{path}: columns are missing: {', '.join(missing)}")
-    rows = table.select(SCHEMA.names).to_pylist()
+    rows = _typed(table.select(SCHEMA.names), path).to_pylist()
     _check(rows, path)
     folder = storage.parent(path)
     for row in rows:
         row["path"] = storage.absolute(storage.join(folder, row["path"]))
     return rows
+
+
+def _typed(table: pa.Table, name: str) -> pa.Table:
+    for field in SCHEMA:
+        column = table.column(field.name)
+        given = column.type
+        if pa.types.is_string(field.type) and not (
+            pa.types.is_string(given) or pa.types.is_large_string(given) or pa.types.is_null(given)
+        ):
+            raise ManifestError(f"{name}: column {field.name} holds {given} where names are expected")
+        if not field.nullable and column.null_count:
+            raise ManifestError(f"{name}: column {field.name} is empty in {column.null_count} rows")
+    try:
+        return table.cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise ManifestError(f"{name}: a column has the wrong type: {error}") from error
 
 
 def _check(rows: list[dict[str, Any]], name: str) -> None:

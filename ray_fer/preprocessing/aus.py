@@ -26,9 +26,10 @@ from ray_fer.action_units.extractor import ActionUnitExtractor, create_extractor
 from ray_fer.action_units.profiles import Priors, culture_priors
 from ray_fer.action_units.statistics import au_statistics
 from ray_fer.labels import AU_NAMES, UNKNOWN_CULTURE
-from ray_fer.preprocessing.runner import Pool, Processor, Progress, Session, one_by_one
-from ray_fer.preprocessing.shards import Failure, Row, Shard, read_written, shard_name, shard_numbers
-from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset, read_description
+from ray_fer.preprocessing.journal import Processor
+from ray_fer.preprocessing.runner import Pool, Progress, Session, one_by_one
+from ray_fer.preprocessing.shards import Failure, Row, Shard, path_stamps, read_written, shard_name, shard_numbers
+from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset
 from ray_fer.storage import Location
 
 _KEYS = ["clip_id", "label", "culture", "subject_id", "split"]
@@ -88,7 +89,8 @@ class AuProcessor:
         filesystem, path = storage.resolve(storage.join(self._clips, shard_name(rows[0]["shard"])))
         table = pq.read_table(path, columns=columns, filesystem=filesystem, partitioning=None)
         names = pa.array([row["clip_id"] for row in rows])
-        return list(table.filter(pc.is_in(table["clip_id"], names)).to_pylist())
+        clips = table.filter(pc.is_in(table["clip_id"], names)).to_pylist()
+        return [clip | {"path": storage.plain(clip["path"])} for clip in clips]
 
     def _row(self, clip: Row, au: np.ndarray) -> Row:
         found = np.asarray(clip["face_found"], bool)
@@ -119,11 +121,14 @@ def extract_aus(
     """
     options = options or {}
     open_dataset(store, "clips", "ray-fer preprocess")
-    shards = _shards(storage.absolute(store), repr((extractor, active, sorted(options.items()))))
+    shards = clip_shards(
+        storage.absolute(store), repr((extractor, active, sorted(options.items()), path_stamps(options)))
+    )
     work = AuWork(storage.join(storage.absolute(store), "clips"), extractor, options, active)
     with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
         pass
-    description = Description("aus", 0, len(shards), {"extractor": extractor, "active": active, **options})
+    source = storage.absolute(store)
+    description = Description("aus", 0, len(shards), source, {"extractor": extractor, "active": active, **options})
     return build_store(
         output,
         description,
@@ -147,21 +152,20 @@ def pool_for(extractor: str) -> Pool | None:
     return Pool(gpus, 1.0) if gpus else Pool(max(1, int(resources.get("CPU", 1))))
 
 
-def _shards(store: str, made_from: str) -> list[Shard]:
-    description = read_description(store)
+def clip_shards(store: str, made_from: str) -> list[Shard]:
+    """One shard of the table for each of the store, which is redone when other clips come out of that."""
     folder = storage.join(store, "clips")
-    numbers = shard_numbers(folder)
-    if description is None or len(numbers) < description.shards:
-        raise ValueError(f"{store} is unfinished; finish it with `ray-fer preprocess ... --resume`")
     shards = []
-    for number in numbers:
+    for number in shard_numbers(folder):
         filesystem, path = storage.resolve(storage.join(folder, shard_name(number)))
         names = pq.read_table(path, columns=["clip_id", "path"], filesystem=filesystem, partitioning=None)
         written = read_written(folder, number)
         if written is None:
             raise ValueError(f"{store}: {shard_name(number)} is damaged; make it again with `ray-fer preprocess`")
-        digest = hashlib.sha256(f"{made_from} {written.fingerprint}".encode()).hexdigest()
-        shards.append(Shard(number, [row | {"shard": number} for row in names.to_pylist()], digest))
+        rows = names.to_pylist()  # what came out of the clips, which another try may change
+        content = repr((made_from, written.fingerprint, rows, written.failures))
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        shards.append(Shard(number, [row | {"shard": number} for row in rows], digest))
     return shards
 
 

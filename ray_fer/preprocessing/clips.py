@@ -4,7 +4,8 @@ One task does all of a clip. Decoding apart from the face stage would move its f
 720p are 44 MB, 200 times what is kept of them.
 
 Columns of the store, beside the manifest's: `frames` (T JPEG crops of 224 px), `landmarks` (T x 478 x 3 floats,
-flattened), `blendshapes` (T x 52, flattened), `face_found` and `timestamps` (seconds), and where asked for `scene`
+flattened), `blendshapes` (T x 52, flattened), `face_found`, `timestamps` (seconds) and `frame_index` (position in the
+file or folder), and where asked for `scene`
 (T JPEGs of 224 px of the whole frame), `flow` (3 x 224 x 224 float16, u, v and strain from onset to apex, as bytes)
 and `apex_frame` (a JPEG crop).
 """
@@ -23,11 +24,13 @@ import pyarrow.dataset as pads
 import ray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ray_fer import storage
 from ray_fer.datasets.manifest import SCHEMA, read_manifest
 from ray_fer.preprocessing.fetch import local_media
+from ray_fer.preprocessing.journal import Processor
 from ray_fer.preprocessing.motion import motion_columns
-from ray_fer.preprocessing.runner import Processor, Progress, Session, one_by_one
-from ray_fer.preprocessing.shards import Failure, Row, default_shard_rows, media_stamps, plan_shards
+from ray_fer.preprocessing.runner import Progress, Session, one_by_one
+from ray_fer.preprocessing.shards import Failure, Row, default_shard_rows, media_stamps, path_stamps, plan_shards
 from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset, read_description
 from ray_fer.storage import Location
 from ray_fer.video.clip_frames import clip_frames
@@ -63,6 +66,7 @@ def store_schema(options: ClipOptions) -> pa.Schema:
         pa.field("blendshapes", pa.list_(pa.float32())),
         pa.field("face_found", pa.list_(pa.bool_())),
         pa.field("timestamps", pa.list_(pa.float64())),
+        pa.field("frame_index", pa.list_(pa.int32())),
     ]
     if options.scene != "none":
         fields.append(pa.field("scene", pa.list_(pa.binary())))
@@ -115,6 +119,7 @@ class ClipProcessor:
             "blendshapes": clip.blendshapes.ravel(),
             "face_found": clip.found.tolist(),
             "timestamps": timestamps(frames, row["media"]),
+            "frame_index": [frame.index for frame in frames],
         }
         if options.scene != "none":
             masked = [landmarks if options.scene == "masked" else None for landmarks in clip.landmarks]
@@ -155,6 +160,11 @@ def preprocess(
     if not rows:
         raise ValueError(f"{manifest}: the manifest is empty")
     before = None if overwrite else read_description(output)
+    before = before if before is not None and before.kind == "clips" else None
+    work = ClipWork(options)
+    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
+        pass
+    made_from = options.model_dump_json() + path_stamps({"yolo_weights": options.yolo_weights})
     with ExitStack() as stack:
         if shard_rows is None and before is None:  # how large shards should be depends on the cluster
             stack.enter_context(session())
@@ -163,10 +173,11 @@ def preprocess(
         elif shard_rows is None and before is not None:
             shard_rows = before.shard_rows
         assert shard_rows is not None
-        shards = plan_shards(rows, shard_rows, options.model_dump_json(), media_stamps(rows))
-        description = Description("clips", shard_rows, len(shards), options.model_dump(mode="json"))
+        shards = plan_shards(rows, shard_rows, made_from, media_stamps(rows))
+        source = storage.absolute(manifest)
+        description = Description("clips", shard_rows, len(shards), source, options.model_dump(mode="json"))
         return build_store(
-            output, description, shards, ClipWork(options), resume=resume, overwrite=overwrite,
+            output, description, shards, work, resume=resume, overwrite=overwrite,
             retry_failed=retry_failed, progress=progress, session=session,
         )  # fmt: skip
 

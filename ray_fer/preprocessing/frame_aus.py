@@ -23,8 +23,9 @@ from ray_fer import storage
 from ray_fer.action_units.extractor import ActionUnitExtractor, create_extractor
 from ray_fer.labels import AU_NAMES
 from ray_fer.preprocessing.aus import pool_for
-from ray_fer.preprocessing.runner import Processor, Progress, Session
-from ray_fer.preprocessing.shards import Failure, Row, Shard
+from ray_fer.preprocessing.journal import Processor
+from ray_fer.preprocessing.runner import Progress, Session, failure_of
+from ray_fer.preprocessing.shards import Failure, Row, Shard, path_stamps
 from ray_fer.preprocessing.store import Description, Summary, build_store
 from ray_fer.storage import Location
 from ray_fer.video.decode import Frame, count_frames, iter_frames
@@ -81,9 +82,11 @@ class FrameProcessor:
         for row in rows:
             try:
                 with storage.local_copy(row["path"], _MAX_BYTES) as path:
-                    yield from list(self._chunk(row, path))
-            except MediaError as error:
-                yield Failure(row["clip_id"], row["path"], error.reason)
+                    found = list(self._chunk(row, path))
+            except Exception as error:  # it costs this piece and no other
+                yield failure_of(row, error)
+            else:
+                yield from found
 
     def _chunk(self, row: Row, path: Path) -> Iterator[Row]:
         self._tracker.reset()
@@ -100,7 +103,7 @@ class FrameProcessor:
         known = row | {
             "landmarks": clip.landmarks.ravel(), "blendshapes": clip.blendshapes.ravel(),
             "timestamps": [frame.pts_us / 1e6 for frame in frames], "face_found": clip.found.tolist(),
-            "start_frame": frames[0].index, "end_frame": frames[-1].index + 1,
+            "frame_index": [frame.index for frame in frames],
         }  # fmt: skip
         if "frames" in self._extractor.columns:
             known["frames"] = [encode_jpeg(crop) for crop in clip.crops]
@@ -120,6 +123,7 @@ def extract_frame_aus(
     extractor: str = "blendshape",
     options: dict[str, Any] | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     overwrite: bool = False,
     chunk: int = CHUNK,
     progress: Callable[[Progress], None] = lambda _: None,
@@ -127,19 +131,22 @@ def extract_frame_aus(
 ) -> Summary:
     """Write the AUs of every frame of `videos` to folder or URL `output` on the Ray that `session` gives.
 
-    The summary counts chunks that failed. Raises as `ray_fer.preprocessing.aus.extract_aus`, and MediaError when no
-    video can be read.
+    The summary counts frames that are usable and chunks that failed. Raises as `ray_fer.preprocessing.aus.extract_aus`.
     """
     options = options or {}
     work = FrameWork(extractor, options)
+    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
+        pass
+    made_from = (extractor, sorted(options.items()), path_stamps(options))
     shards = [
-        Shard(number, [row], hashlib.sha256(repr((row, extractor, options, stamp)).encode()).hexdigest())
+        Shard(number, [row], hashlib.sha256(repr((row, made_from, stamp)).encode()).hexdigest())
         for number, (row, stamp) in enumerate(_chunks([storage.absolute(one) for one in videos], chunk))
     ]
-    description = Description("frames", chunk, len(shards), {"extractor": extractor, **options})
+    source = " ".join(sorted(map(storage.absolute, videos)))
+    description = Description("frames", chunk, len(shards), source, {"extractor": extractor, **options})
     return build_store(
-        output, description, shards, work, partial(pool_for, extractor), resume, overwrite,
-        progress=progress, session=session,
+        output, description, shards, work, partial(pool_for, extractor), resume, overwrite, retry_failed,
+        progress, session,
     )  # fmt: skip
 
 
@@ -148,6 +155,8 @@ def find_videos(locations: Sequence[Location]) -> list[str]:
     found = []
     for location in locations:
         if not storage.is_folder(location):
+            if storage.size_of(location) is None:
+                raise FileNotFoundError(f"{location}: no such clip store, video or folder of videos")
             found.append(str(location))
             continue
         names = [name for name in storage.list_files(location) if Path(name).suffix.lower() in VIDEO_SUFFIXES]
@@ -164,7 +173,7 @@ def _chunks(videos: Sequence[str], chunk: int) -> Iterator[tuple[Row, str]]:
         try:
             with storage.local_copy(video, _MAX_BYTES) as path:
                 count = count_frames(path)
-        except (MediaError, FileNotFoundError):
+        except (MediaError, FileNotFoundError, storage.StorageError):
             count = 1  # one chunk, which fails with the reason
         for start in range(0, count, chunk):
             end = min(start + chunk, count)

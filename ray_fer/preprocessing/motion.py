@@ -9,7 +9,7 @@ import numpy as np
 from ray_fer.preprocessing.shards import Row
 from ray_fer.video.apex import estimate_apex
 from ray_fer.video.clip_frames import clip_frames
-from ray_fer.video.face_clip import find_face
+from ray_fer.video.face_clip import FaceFrame, find_face
 from ray_fer.video.faces import FaceFinder, align, align_all
 from ray_fer.video.flow import FlowMethod, flow_image
 from ray_fer.video.images import encode_jpeg
@@ -35,10 +35,11 @@ def motion_columns(row: Row, finder: FaceFinder, method: FlowMethod, jpeg_qualit
     guessed = bool(json.loads(row["annotations"] or "{}").get("apex_estimated"))
     if row["apex"] is None or guessed:
         last = row["offset"] + 1 if row["offset"] is not None else row["end_frame"]
-        frames = clip_frames(row | {"start_frame": onset, "end_frame": last}, Sampling(frames=_CANDIDATES))
-        crops = align_all([frame.image for frame in frames], face.landmarks)
-        chosen = estimate_apex(list(crops))
-        apex, crop = frames[chosen].index, crops[chosen]
+        apex, _ = _look_for_apex(row, face, onset + 1, last)
+        # Long clips were looked at in steps: look again at every frame between the neighbours of the best.
+        step = _CANDIDATES // 4
+        end = apex + step if last is None else min(apex + step, last)
+        apex, crop = _look_for_apex(row, face, max(onset + 1, apex - step), end)
     else:
         apex = row["apex"]
         frame = clip_frames(row | {"start_frame": apex, "end_frame": apex + 1}, Sampling(frames=1))[0]
@@ -52,3 +53,11 @@ def motion_columns(row: Row, finder: FaceFinder, method: FlowMethod, jpeg_qualit
         "onset": onset,
         "apex": apex,
     }
+
+
+def _look_for_apex(row: Row, face: FaceFrame, start: int, end: int | None) -> tuple[int, np.ndarray]:
+    """The frame from `start` up to `end` that moved most from the onset `face`, and its crop, among at most 32."""
+    frames = clip_frames(row | {"start_frame": start, "end_frame": end}, Sampling(frames=_CANDIDATES))
+    crops = align_all([frame.image for frame in frames], face.landmarks)
+    chosen = max(estimate_apex([face.crop, *crops]) - 1, 0)
+    return frames[chosen].index, crops[chosen]

@@ -4,9 +4,8 @@ Each shard is one Ray Data task (or one call of an actor, where a model must be 
 media, writes its file and returns its counts, so that neither the object store nor the driver ever holds a clip. What
 dies is done again:
 
-* a task whose worker or node dies is run again by Ray, anywhere. A journal beside the shards counts the deaths; from
-  the second attempt on every row is written into it before it is touched, so that a row on which the process died
-  twice (a decoder that crashes) becomes a failure of its own instead of an endless loop;
+* a task whose worker or node dies is run again by Ray, anywhere; a row that kills its worker is found out by the
+  journal (see `journal`) and becomes a failure;
 * a driver that dies leaves finished shards behind; `resume` does the others. A shard is finished when its file is
   there and was made from the same rows, files and options.
 """
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,22 +23,10 @@ import ray
 import ray.data
 
 from ray_fer import storage
+from ray_fer.preprocessing.journal import JOURNAL, Journal, Processor
 from ray_fer.preprocessing.shards import Failure, Row, Shard, read_written, shard_bytes, shard_name, shard_numbers
 
-_DEATHS_ON_ONE_ROW = 2
-_JOURNAL = "_journal"
-
-
 Session = Callable[[], AbstractContextManager[None]]
-
-
-class Processor(Protocol):
-    """Turns rows into rows of `schema`; one per shard (or per actor), closed by its context manager."""
-
-    schema: pa.Schema
-
-    def __call__(self, rows: Iterable[Row]) -> Iterator[Row | Failure]:
-        """What became of the rows, in their order: rows for the file, and failures for what could not be used."""
 
 
 class Work(Protocol):
@@ -91,7 +78,7 @@ def run_shards(
     in_all = sum(len(shard.rows) for shard in shards)
     progress(Progress(rows, in_all, failed, len(done), len(shards)))
     if pending:
-        with session():
+        with session(), _our_errors():
             for count, one in enumerate(_results(folder, pending, work, pool()), start=len(done) + 1):
                 rows, failed = rows + one["rows"], failed + one["failed"]
                 progress(Progress(rows, in_all, failed, count, len(shards)))
@@ -103,7 +90,8 @@ def run_shards(
         )
     for number in set(shard_numbers(folder)) - {shard.number for shard in shards}:
         storage.delete_file(storage.join(folder, shard_name(number)))
-    storage.delete_folder(storage.join(folder, _JOURNAL))
+    storage.delete_folder(storage.join(folder, JOURNAL))
+    storage.delete_parts(folder)
     return len(pending)
 
 
@@ -118,6 +106,20 @@ def pending_shards(folder: str, shards: Sequence[Shard], retry_failed: bool = Fa
         )
 
     return [shard for shard in shards if not finished(shard)]
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    """Ray wraps what a worker raises; the user needs what was raised."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, storage.StorageError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None:
+            raise
+        raise storage.StorageError(str(cause).strip().splitlines()[-1]) from error
 
 
 def _results(folder: str, shards: Sequence[Shard], work: Work, pool: Pool | None) -> Iterator[dict[str, int]]:
@@ -145,10 +147,11 @@ class _ShardTask:
 
     def __call__(self, item: dict[str, Any]) -> dict[str, int]:
         """As an actor's method: the work stays open from shard to shard."""
+        shard, journal = self._begin(item)
         if self._processor is None:
             self._opened = self._work.open()
             self._processor = self._opened.__enter__()
-        return self._one(item, self._processor)
+        return self._write(shard, self._processor, journal)
 
     def __del__(self) -> None:  # Ray Data deletes its callable before it ends the actor
         if self._opened is not None:
@@ -156,20 +159,21 @@ class _ShardTask:
 
     def run(self, item: dict[str, Any]) -> dict[str, int]:
         """As a task: the work is opened and closed for each shard."""
+        shard, journal = self._begin(item)
         with self._work.open() as processor:
-            return self._one(item, processor)
+            return self._write(shard, processor, journal)
 
-    def _one(self, item: dict[str, Any], processor: Processor) -> dict[str, int]:
+    def _begin(self, item: dict[str, Any]) -> tuple[Shard, Journal]:
         shard = Shard(item["number"], json.loads(item["rows"]), item["fingerprint"])
-        journal = _Journal(self._folder, shard)
+        return shard, Journal(self._folder, shard, ray.get_runtime_context().get_job_id())
+
+    def _write(self, shard: Shard, processor: Processor, journal: Journal) -> dict[str, int]:
         rows, failures = [], []
-        for result in processor(journal.guard(shard.rows)):
+        for result in journal.watch(shard.rows, processor):
             if isinstance(result, Failure):
                 failures.append(result)
             else:
                 rows.append(result)
-        place = {row["clip_id"]: number for number, row in enumerate(shard.rows)}
-        failures = sorted([*failures, *journal.deadly], key=lambda failure: place[failure.clip_id])
         table = pa.Table.from_pylist(rows, schema=processor.schema)
         storage.write_bytes(storage.join(self._folder, shard.file_name), shard_bytes(table, shard, failures))
         journal.close()
@@ -182,44 +186,11 @@ def one_by_one(rows: Iterable[Row], function: Callable[[Row], Row]) -> Iterator[
         try:
             yield function(row)
         except Exception as error:
-            yield Failure(row["clip_id"], row["path"], _reason(error, row["path"]))
+            yield failure_of(row, error)
 
 
-def _reason(error: Exception, path: str) -> str:
-    text = " ".join(str(error).split()).removeprefix(f"{path}: ")
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
-
-
-class _Journal:
-    """Deaths of a shard's earlier attempts, in a file beside the shards."""
-
-    def __init__(self, folder: str, shard: Shard) -> None:
-        self._location = storage.join(folder, _JOURNAL, f"{shard.number:06d}-{shard.fingerprint[:12]}.json")
-        try:
-            state = json.loads(storage.read_bytes(self._location))
-        except FileNotFoundError:
-            state = None
-        self.deadly: list[Failure] = []
-        self._careful = state is not None
-        self._deaths: dict[str, int] = {} if state is None else state["deaths"]
-        if state is not None and state["row"] is not None:
-            self._deaths[state["row"]] = self._deaths.get(state["row"], 0) + 1
-        self._write(None)
-
-    def guard(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows that may be tried; those that ended the process again and again are put into `deadly`."""
-        for row in rows:
-            if self._deaths.get(row["clip_id"], 0) >= _DEATHS_ON_ONE_ROW:
-                reason = "the worker process died each time that it read this file"
-                self.deadly.append(Failure(row["clip_id"], row["path"], reason))
-                continue
-            if self._careful:
-                self._write(row["clip_id"])
-            yield row
-
-    def close(self) -> None:
-        """Forget the attempts: the shard is finished."""
-        storage.delete_file(self._location)
-
-    def _write(self, row: str | None) -> None:
-        storage.write_bytes(self._location, json.dumps({"deaths": self._deaths, "row": row}).encode())
+def failure_of(row: Row, error: Exception) -> Failure:
+    """The row and, in one line, why it failed."""
+    text = " ".join(str(error).split()).removeprefix(f"{row['path']}: ")
+    expected = isinstance(error, ValueError | FileNotFoundError) and text
+    return Failure(row["clip_id"], row["path"], text if expected else f"{type(error).__name__}: {text}")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -78,13 +79,30 @@ def media_stamps(rows: Sequence[Row]) -> list[str]:
     A folder of frames counts by its own time of change and its files' names: a frame that is overwritten in its
     place goes unnoticed.
     """
-    folders = {
-        row["path"]: json.dumps([file.name for file in frame_files(row["path"])])
-        for row in rows
-        if row["media"] == "frames" and not storage.is_url(row["path"])
-    }
-    stamps = storage.stamps({row["path"] for row in rows})
-    return [stamps[row["path"]] + folders.get(row["path"], "") for row in rows]
+    stamps = storage.stamps({_stamped(row) for row in rows})
+    return [stamps[_stamped(row)] + _frame_names(row) for row in rows]
+
+
+def path_stamps(options: Mapping[str, Any]) -> str:
+    """Text that changes when a file or folder that an option names does; options that name none say nothing."""
+    paths = [Path(value) for value in options.values() if isinstance(value, str) and Path(value).exists()]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return json.dumps(storage.stamps(files))
+
+
+def _stamped(row: Row) -> str:
+    """What tells of changes: the file or folder; where clips share a folder and are told by patterns, that folder."""
+    by_pattern = row["media"] == "frames" and set("*?[|") & set(storage.plain(row["path"]))
+    return storage.parent(row["path"]) if by_pattern else str(row["path"])
+
+
+def _frame_names(row: Row) -> str:
+    if row["media"] != "frames" or storage.is_url(row["path"]):
+        return ""
+    try:
+        return json.dumps([file.name for file in frame_files(row["path"])])
+    except (OSError, ValueError):
+        return "unreadable"
 
 
 def shard_bytes(table: pa.Table, shard: Shard, failures: Sequence[Failure]) -> memoryview:
@@ -117,16 +135,14 @@ def read_written(folder: Location, number: int) -> Written | None:
     if storage.size_of(location) is None:
         return None
     filesystem, path = storage.resolve(location)
-    try:
-        with filesystem.open_input_file(path) as file:
+    with filesystem.open_input_file(path) as file:
+        try:
             footer = pq.read_metadata(file)
-    except pa.ArrowInvalid:
-        return None
-    record = footer.schema.to_arrow_schema().metadata or {}
-    if b"fingerprint" not in record or b"failures" not in record:
-        return None
-    failures = [Failure(*one) for one in json.loads(record[b"failures"])]
-    return Written(number, record[b"fingerprint"].decode(), footer.num_rows, failures)
+            record = footer.schema.to_arrow_schema().metadata or {}
+            failures = [Failure(*one) for one in json.loads(record[b"failures"])]
+            return Written(number, record[b"fingerprint"].decode(), footer.num_rows, failures)
+        except (pa.ArrowException, OSError, ValueError, TypeError, KeyError):  # damaged, or somebody else's
+            return None
 
 
 def shard_numbers(folder: Location) -> list[int]:

@@ -34,6 +34,8 @@ class Description:
     """Name of the folder of the shards: `clips` or `aus`."""
     shard_rows: int
     shards: int
+    source: str
+    """What they were made from: a manifest, a clip store, or videos."""
     options: dict[str, Any]
 
 
@@ -51,9 +53,11 @@ class Summary:
 def read_description(store: Location) -> Description | None:
     """The description of a store, None where there is none. Raises ValueError when it cannot be read."""
     try:
-        return Description(**json.loads(storage.read_bytes(storage.join(store, _DESCRIPTION))))
+        text = storage.read_bytes(storage.join(store, _DESCRIPTION))
     except FileNotFoundError:
         return None
+    try:
+        return Description(**json.loads(text))
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{store}: {_DESCRIPTION} is damaged ({error}); make the store again with --overwrite"
@@ -81,6 +85,8 @@ def build_store(
     folder = storage.join(store, description.kind)
     _make_room(store, description, shards, resume or retry_failed, overwrite)
     storage.write_bytes(storage.join(store, _DESCRIPTION), (json.dumps(vars(description), indent=1) + "\n").encode())
+    if pending_shards(folder, shards, retry_failed):
+        storage.delete_file(storage.join(store, FAILURES))  # written last, it says that the store is complete
     made = run_shards(folder, shards, work, pool, progress, retry_failed, session)
     summary = _summary(store, folder, shards, made)
     sink = io.BytesIO()
@@ -93,23 +99,34 @@ def build_store(
 def _make_room(store: str, description: Description, shards: Sequence[Shard], resume: bool, overwrite: bool) -> None:
     if not storage.is_folder(store) and storage.size_of(store) is None:
         return
-    found = read_description(store)
+    try:
+        found = read_description(store)
+    except storage.StorageError:
+        raise
+    except ValueError:
+        if not overwrite:
+            raise
+        _clear(store, description.kind)
+        return
     if found is None:
         if storage.size_of(store) is None and not storage.has_content(store):
             return
-        raise FileExistsError(f"{store} is no {_NOUN[description.kind]}, so it is not replaced; choose another folder")
+        raise FileExistsError(f"{store} is not {_NOUN[description.kind]}, so it is not replaced; choose another folder")
     if overwrite and found.kind == description.kind:
-        storage.delete_folder(store)
+        _clear(store, description.kind)
         return
     if found.kind != description.kind:
         raise FileExistsError(
             f"{store} is {_NOUN[found.kind]} and not {_NOUN[description.kind]}; choose another folder"
         )
-    before, now = ({"shard_rows": one.shard_rows, **one.options} for one in (found, description))
+    before, now = (
+        {"the input": one.source, "shard_rows": one.shard_rows, **one.options} for one in (found, description)
+    )
     changed = [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         raise FileExistsError(
-            f"{store} was made with other options ({'; '.join(changed)}); choose another folder or pass --overwrite"
+            f"{store} was made from something else or with other options ({'; '.join(changed)}); choose another folder "
+            "or pass --overwrite"
         )
     waiting = len(pending_shards(storage.join(store, description.kind), shards))
     if waiting and not resume:
@@ -117,6 +134,13 @@ def _make_room(store: str, description: Description, shards: Sequence[Shard], re
             f"{store} holds {len(shards) - waiting} of {len(shards)} shards of this input; go on with --resume, choose "
             "another folder or pass --overwrite"
         )
+
+
+def _clear(store: str, kind: str) -> None:
+    """Delete what is ours, and nothing that somebody put beside it; the description goes last."""
+    storage.delete_folder(storage.join(store, kind))
+    for name in (FAILURES, _DESCRIPTION):
+        storage.delete_file(storage.join(store, name))
 
 
 _NOUN = {"clips": "a clip store", "aus": "an AU table", "frames": "a table of frames"}
@@ -141,5 +165,7 @@ def open_dataset(store: Location, kind: str, make: str) -> pads.Dataset:
         raise FileNotFoundError(f"{store}: no such {_NOUN[kind][2:].strip()}; make one with `{make}`")
     if found.kind != kind:
         raise ValueError(f"{store} is {_NOUN[found.kind]} and not {_NOUN[kind]}; make one with `{make}`")
+    if storage.size_of(storage.join(store, FAILURES)) is None:
+        raise ValueError(f"{store} is unfinished; finish it with `{make} ... --resume`")
     filesystem, path = storage.resolve(storage.join(store, kind))
     return pads.dataset(path, format="parquet", filesystem=filesystem)

@@ -20,6 +20,8 @@ from ray_fer.video.limits import DecodeLimits, MediaError
 # are left out: they make FFmpeg open other files and addresses that whoever wrote the file has chosen.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,asf,ogg,gif,apng,mjpeg,dv,wav,mp3,aac,flac"
 _FFMPEG_MAX_PIXELS = 2**31 - 1
+# Codecs whose decoder leaves out a frame that no other refers to, when told so.
+_DROPS_UNREFERENCED = frozenset(("h264", "mpeg1video", "mpeg2video", "mpeg4"))
 
 
 def check_file(name: str, max_bytes: int, limit: str) -> os.stat_result:
@@ -89,6 +91,15 @@ def header_seconds(container: InputContainer, stream: VideoStream) -> float | No
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / 1e6
+
+
+def drops_unreferenced(stream: VideoStream) -> bool:
+    """Whether the stream's decoder leaves out just the frames that no other refers to, when told so."""
+    codec, header = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
+    # HEVC marks a frame that its own temporal layer does not refer to: the same thing where there is one layer only,
+    # which `numTemporalLayers` of the decoder configuration record (ISO 14496-15, 8.3.3.1) tells.
+    one_layer = len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
+    return codec in _DROPS_UNREFERENCED or (codec == "hevc" and one_layer)
 
 
 def check_pixels(name: str, width: int, height: int, limits: DecodeLimits) -> None:

@@ -24,7 +24,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from ray_fer.video.container import check_length, open_video, read_packets, reason
+from ray_fer.video.container import check_length, drops_unreferenced, open_video, read_packets, reason
 from ray_fer.video.limits import DEFAULT_LIMITS, Deadline, DecodeLimits, MediaError
 from ray_fer.video.packets import WHOLE, IndexCache, PacketIndex, Run, build_index, plan_runs
 from ray_fer.video.pixels import to_rgb
@@ -33,13 +33,11 @@ Wanted = Sequence[int] | Callable[[int], Sequence[int]]
 """Ranks in presentation order, ascending and distinct; or what gives them for a number of frames."""
 
 _INDICES = IndexCache(16)
-# Packets of a file up to this size stay in memory between the index and the decoder, so that it is read once.
+# Packets of up to this size in all stay in memory between the index and the decoder, so that it is read once.
 _KEPT_BYTES = 32 * 1024**2
 # Decoding on over this many packets costs no more than seeking in a file.
 _SEEK_COST = 4
 _SEEK_ATTEMPTS = 3
-# Codecs whose decoder leaves out a frame that no other refers to, when told so.
-_DROPS_UNREFERENCED = frozenset(("h264", "mpeg1video", "mpeg2video", "mpeg4"))
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,23 @@ def iter_frames(
 
     Times and errors are those of `read_frames`; the limit of time holds for each frame.
     """
-    with _opened(path, limits, threads) as video:
+    with _opened(path, limits, threads, frame_by_frame=True, stream_all=wanted is None) as video:
         if wanted is not None:
             yield from _some_frames(video, [rank for rank in wanted if rank < len(video.index)])
             return
-        rank = -1
+        rank, last = -1, None
         for rank, frame in enumerate(_decode_all(video)):
+            if not video.index.counted:
+                video, last = _while_uncounted(video, frame.pts, last), frame.pts
             yield _frame(video, rank, frame)
-            video.deadline.restart()
         _check_decoded(video, rank + 1)
+
+
+def _while_uncounted(video: _Video, time: int | None, last: int | None) -> _Video:
+    """The video with what is needed to give the time of a frame that follows the one at `last`."""
+    if time is None or (last is not None and time <= last):
+        return _counted(replace(video, packets=None))  # with a decoder of its own
+    return video if last is not None else replace(video, index=replace(video.index, times=np.array([time])))
 
 
 def _some_frames(video: _Video, ranks: list[int]) -> Iterator[Frame]:
@@ -93,7 +99,6 @@ def _some_frames(video: _Video, ranks: list[int]) -> Iterator[Frame]:
         for frame in _frames_of(video, ranks):
             yield frame
             given.add(frame.index)
-            video.deadline.restart()
     except _InexactError:
         video = _from_start_only(video)
         yield from _frames_of(video, [rank for rank in ranks if rank not in given])
@@ -101,14 +106,13 @@ def _some_frames(video: _Video, ranks: list[int]) -> Iterator[Frame]:
 
 def count_frames(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
     """Number of frames that `iter_frames` yields, from the packets where they tell it. Raises MediaError."""
-    with _opened(path, limits, threads=1) as video:
+    with _opened(path, limits, 1) as video:
         return len(video.index)
 
 
 def video_size(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) in pixels of a video's first frame as it is returned: upright, with square pixels."""
-    height, width = read_frames(path, [0], limits)[0].image.shape[:2]
-    return width, height
+    return read_frames(path, [0], limits)[0].image.shape[1::-1]
 
 
 class _InexactError(Exception):
@@ -128,10 +132,14 @@ class _Video:
     deadline: Deadline
     threads: int
     key: tuple[str, int, int]
+    frame_by_frame: bool
 
 
 @contextmanager
-def _opened(path: str | Path, limits: DecodeLimits, threads: int) -> Iterator[_Video]:
+def _opened(
+    path: str | Path, limits: DecodeLimits, threads: int, frame_by_frame: bool = False, stream_all: bool = False
+) -> Iterator[_Video]:
+    """With `frame_by_frame` the limit of time holds for each frame; with `stream_all` frames need not be counted."""
     name = os.fspath(path)
     deadline = Deadline(name, limits.max_decode_seconds)
     with open_video(name, limits, threads) as (container, stream):
@@ -139,10 +147,9 @@ def _opened(path: str | Path, limits: DecodeLimits, threads: int) -> Iterator[_V
         key = (os.path.abspath(name), status.st_size, status.st_mtime_ns)
         index, packets = _INDICES.get(key), None
         if index is None:
-            keep = status.st_size <= _KEPT_BYTES
-            index, packets = build_index(name, container, stream, limits, deadline, keep)
-        video = _Video(name, container, stream, index, packets, limits, deadline, threads, key)
-        if not index.counted:
+            index, packets = build_index(name, container, stream, limits, deadline, _KEPT_BYTES)
+        video = _Video(name, container, stream, index, packets, limits, deadline, threads, key, frame_by_frame)
+        if not index.counted and not (stream_all and index.timed):
             video = _counted(video)
         _INDICES.put(key, video.index)
         check_length(name, len(video.index), video.index.microseconds(video.index.times[-1]) / 1e6, limits)
@@ -196,13 +203,20 @@ def _frames_of(video: _Video, ranks: list[int]) -> Iterator[Frame]:
 
 def _frame(video: _Video, rank: int, frame: VideoFrame) -> Frame:
     index = video.index
-    guessed = index.packet_of is None or frame.pts is None
+    guessed = (index.packet_of is None and index.counted) or frame.pts is None
     time = index.times[min(rank, len(index) - 1)] if guessed else frame.pts
     image = to_rgb(frame, video.stream.sample_aspect_ratio, video.name, video.limits)
     return Frame(rank, index.microseconds(time), image)
 
 
 def _decode_all(video: _Video) -> Iterator[VideoFrame]:
+    for rank, frame in enumerate(_decoded_from_start(video)):
+        if frame.is_corrupt:
+            raise MediaError(video.name, f"damaged at frame {rank}: parts of it are missing; fetch the file again")
+        yield frame
+
+
+def _decoded_from_start(video: _Video) -> Iterator[VideoFrame]:
     if video.packets is not None:
         video.stream.codec_context.flush_buffers()
         video.stream.codec_context.skip_frame = "DEFAULT"
@@ -220,6 +234,8 @@ def _run_frames(video: _Video, run: Run) -> Iterator[Frame]:
     start = None if video.index.hidden[run.first] else int(pts[run.first])
     video.stream.codec_context.flush_buffers()
     for frame in _decode(video, video.stream, _run_packets(video, run)):
+        if frame.is_corrupt:
+            break
         start = None if frame.pts == start else start
         if frame.pts in awaited:
             if start is not None:
@@ -231,7 +247,7 @@ def _run_frames(video: _Video, run: Run) -> Iterator[Frame]:
 
 def _run_packets(video: _Video, run: Run) -> Iterator[Packet]:
     context = video.stream.codec_context
-    drops = _drops_unreferenced(video.stream)
+    drops = drops_unreferenced(video.stream)
     packets = _packets_from(video, run.first) if video.packets is None else iter(video.packets[run.first :])
     for place, packet in zip(range(run.first, run.last + 1), packets, strict=False):
         if drops:
@@ -268,14 +284,6 @@ def _as_indexed(index: PacketIndex, packets: Iterable[Packet], place: int, first
         yield packet
 
 
-def _drops_unreferenced(stream: VideoStream) -> bool:
-    codec, header = stream.codec_context.codec.canonical_name, stream.codec_context.extradata or b""
-    # HEVC marks a frame that its own temporal layer does not refer to: the same thing where there is one layer only,
-    # which `numTemporalLayers` of the decoder configuration record (ISO 14496-15, 8.3.3.1) tells.
-    one_layer = len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
-    return codec in _DROPS_UNREFERENCED or (codec == "hevc" and one_layer)
-
-
 def _decode(video: _Video, stream: VideoStream, packets: Iterable[Packet]) -> Iterator[VideoFrame]:
     decoded = 0
     try:
@@ -284,5 +292,9 @@ def _decode(video: _Video, stream: VideoStream, packets: Iterable[Packet]) -> It
             for frame in stream.codec_context.decode(packet):
                 decoded += 1
                 yield frame
+                if video.frame_by_frame:
+                    video.deadline.restart()
     except av.error.FFmpegError as error:
-        raise MediaError(video.name, f"damaged after frame {decoded}: {reason(error)}; fetch the file again") from error
+        known = video.index.packet_of is not None and packet is not None
+        rank = np.searchsorted(video.index.times, packet.pts) if known else decoded
+        raise MediaError(video.name, f"damaged at frame {rank}: {reason(error)}; fetch the file again") from error

@@ -58,9 +58,11 @@ class BoxFinder(Protocol):
 def find_face(finder: FaceFinder, image: np.ndarray, box: Box | None = None) -> FaceFrame | None:
     """Detect and align the largest face of `image` uint8 [H,W,3]; None when there is none.
 
-    With `box` (a manifest's `bbox`) only that part of the image is searched, and a margin around it.
+    With `box` (a manifest's `bbox`) it is the face that covers the box best, among those in it and a margin around it.
     """
-    return _aligned(image, next(iter(_search(finder, image, box)), None))
+    faces = _search(finder, image, box)
+    which = _best(faces, box) if box is not None else 0 if faces else None
+    return _aligned(image, None if which is None else faces[which])
 
 
 def clip_faces(
@@ -73,7 +75,7 @@ def clip_faces(
     """Aligned faces of the clip's main person in `images`, T x uint8 [H,W,3] RGB, for preprocessing whole clips.
 
     The main person is the one seen in most frames (CA-FER section II.A; see `main_faces`); with `box`, which names the
-    person, it is the largest face in the box and its margin. With `box_finder` the faces are those that it finds, and
+    person, it is the face that covers the box best. With `box_finder` the faces are those that it finds, and
     landmarks are searched inside its boxes only. In gaps of at most `max_gap` frames landmarks are interpolated, and
     the crop is cut with them from the frame itself; `found` stays False. An image that occurs several times (the same
     object: a short clip is padded so) is searched, and counted, once. The finder is reset first.
@@ -94,7 +96,7 @@ def clip_faces(
     if box is None:
         chosen = main_faces([[face_box(face.landmarks) for face in faces] for faces in found])
     else:
-        chosen = [0 if faces else None for faces in found]
+        chosen = [_best(faces, box) for faces in found]
     faces = [None if which is None else faces[which] for which, faces in zip(chosen, found, strict=True)]
     clip = assemble([_aligned(image, face) for image, face in zip(distinct, faces, strict=True)])
     _bridge_gaps(clip, distinct, max_gap)
@@ -139,12 +141,17 @@ def _search_boxes(finder: FaceFinder, image: np.ndarray, box: Box | None, box_fi
     found = []
     for across, down, width, height in box_finder.find_boxes(view):
         wanted = (across + left, down + top, width, height)
-        # The margin may hold a part of the neighbour too.
-        near = [(iou(face_box(face.landmarks), wanted), face) for face in _search(finder, image, wanted)]
-        overlap, face = max(near, key=lambda one: one[0], default=(0.0, None))
-        if face is not None and overlap > 0:
-            found.append(face)
+        faces = _search(finder, image, wanted)
+        which = _best(faces, wanted)
+        if which is not None:
+            found.append(faces[which])
     return found
+
+
+def _best(faces: Sequence[Face], box: Box) -> int | None:
+    """Which face covers `box` best, None when none touches it: its margin may hold a larger face, of a neighbour."""
+    overlaps = [iou(face_box(face.landmarks), box) for face in faces]
+    return int(np.argmax(overlaps)) if any(overlaps) else None
 
 
 def _aligned(image: np.ndarray, face: Face | None) -> FaceFrame | None:

@@ -29,6 +29,9 @@ _ONE_FRAME_A_PACKET = frozenset(
 # AVI has no presentation times, raw streams have none at all: what FFmpeg fills in is wrong for reordered frames.
 _FORMATS_WITHOUT_TIMES = frozenset(("avi", "h264", "hevc", "m4v", "mpegvideo", "obu"))
 UNKNOWN = np.iinfo(np.int64).min
+# Packets of a file overlap when its tables point at the same bytes many times: a small file that costs gigabytes.
+_MAX_OVERLAP = 4
+_OVERLAP_BYTES = 64 * 1024**2
 WHOLE = 0.95
 """Share of what a header promises that must be there; a few frames are often lost at the end when a recording stops."""
 
@@ -52,6 +55,12 @@ class PacketIndex:
     packet_of: np.ndarray | None = field(repr=False)
     counted: bool
     """Whether F is known; otherwise `with_frames` must tell what decoding gives."""
+    frame_step: Fraction = Fraction(1, 25)
+    """Seconds from one frame to the next, as the header has it or FFmpeg guesses."""
+    joined: bool = False
+    """Whether decoding times start again or the codec's header changes, as in files joined end to end."""
+    timed: bool = True
+    """Whether frames come out of the decoder with their own times, in order."""
 
     def __len__(self) -> int:
         return len(self.times)
@@ -64,15 +73,25 @@ class PacketIndex:
     def with_frames(self, pts: Sequence[int | None]) -> PacketIndex:
         """The same packets, with frames as decoding from the start gave them, in that order."""
         known = [time for time in pts if time is not None]
-        if len(known) < len(pts):  # no times: as many as there are frames, at the rate that `time_base` was made for
-            return replace(self, times=np.arange(len(pts)), packet_of=None, counted=True)
+        if len(known) < len(pts) or (self.pts == UNKNOWN).any():  # no times: frames at a constant rate
+            return replace(
+                self, time_base=self.frame_step, times=np.arange(len(pts)), packet_of=None, counted=True, timed=False
+            )
         times = np.array(known, np.int64)
+        if self.joined:
+            return replace(self, times=self._continued(times), packet_of=None, counted=True)
         in_order = bool((np.diff(times) > 0).all())
         places = {int(time): place for place, time in enumerate(self.pts)}
         unique = len(places) == len(self.pts) and all(int(time) in places for time in times)
         seekable = in_order and unique and bool(self.keyframe[0])
         packet_of = np.array([places[int(time)] for time in times]) if seekable else None
         return replace(self, times=np.sort(times), packet_of=packet_of, counted=True)
+
+    def _continued(self, times: np.ndarray) -> np.ndarray:
+        """Times that increase: where they start again, all that follow are moved to one frame after the last one."""
+        step = max(1, round(self.frame_step / self.time_base))
+        between = np.diff(times)
+        return times[0] + np.concatenate([[0], np.cumsum(np.where(between > 0, between, step))])
 
 
 @dataclass(frozen=True)
@@ -85,15 +104,18 @@ class Run:
 
 
 def build_index(
-    name: str, container: InputContainer, stream: VideoStream, limits: DecodeLimits, deadline: Deadline, keep: bool
+    name: str, container: InputContainer, stream: VideoStream, limits: DecodeLimits, deadline: Deadline, keep: int
 ) -> tuple[PacketIndex, list[Packet] | None]:
-    """Read all packets once; with `keep`, return them too. Raises MediaError for a video that is cut off or too long.
+    """Read all packets once, and return them too if they are no more than `keep` bytes and need one decoder only.
 
-    A file that ends before its header's promise is refused unless 95% of its frames, or of its duration, are there.
+    Raises MediaError for a video that is cut off or too long, or whose packets are many times the file's size. A file
+    that ends before its header's promise is refused unless 95% of its frames, or of its duration, are there.
     """
-    packets: list[Packet] = []
+    packets: list[Packet] | None = []
     columns: list[tuple[int, int, int, bool, bool]] = []
     end, damage, partial = 0.0, None, False
+    total, most = 0, max(_MAX_OVERLAP * container.size, _OVERLAP_BYTES)
+    joined, last = False, UNKNOWN
     # Where only the whole file's duration is known, its longest track counts.
     source = read_packets(container, stream) if stream.duration is not None else read_packets(container)
     try:
@@ -108,7 +130,14 @@ def build_index(
             columns.append((pts, dts, packet.size, packet.is_keyframe, packet.is_discard))
             partial = packet.is_corrupt
             check_length(name, len(columns), 0.0, limits)
-            if keep:
+            joined |= packet.has_sidedata("new_extradata") or (packet.dts is not None and packet.dts <= last)
+            last = last if packet.dts is None else packet.dts
+            total += packet.size
+            if total > most:
+                raise MediaError(name, f"its packets overlap: more than {most} bytes in all; re-encode it")
+            if joined or total > keep:
+                packets = None
+            if packets is not None:
                 packets.append(packet)
     except av.error.FFmpegError as error:
         deadline.check()
@@ -118,9 +147,9 @@ def build_index(
     table = np.array(columns, np.int64).reshape(-1, 5)
     if table[:, 4].all():
         raise MediaError(name, "no frame could be decoded" + (f": {damage}" if damage else ""))
-    index = _index(container, stream, table)
+    index = _index(container, stream, table, joined)
     _check_whole(name, container, stream, index, end, damage)
-    return index, packets[: len(columns)] if keep else None
+    return index, None if packets is None else packets[: len(columns)]
 
 
 def plan_runs(index: PacketIndex, ranks: Iterable[int], gap: int) -> list[Run]:
@@ -150,18 +179,18 @@ def _starts(index: PacketIndex, keyframes: np.ndarray, ranks: Iterable[int]) -> 
         yield start, packet, rank
 
 
-def _index(container: InputContainer, stream: VideoStream, table: np.ndarray) -> PacketIndex:
+def _index(container: InputContainer, stream: VideoStream, table: np.ndarray, joined: bool) -> PacketIndex:
     pts, keyframe, hidden = table[:, 0], table[:, 3].astype(bool), table[:, 4].astype(bool)
     shown = np.flatnonzero(~hidden)
-    index = PacketIndex(
-        stream.time_base or Fraction(1, 1_000_000), pts, table[:, 1], table[:, 2], keyframe, hidden, pts, None, False
-    )
+    base, step = stream.time_base or Fraction(1, 1_000_000), 1 / (stream.guessed_rate or Fraction(25))
+    timed = container.format.name not in _FORMATS_WITHOUT_TIMES and not joined
+    index = PacketIndex(base, pts, table[:, 1], table[:, 2], keyframe, hidden, pts, None, False, step, joined, timed)
     if (pts == UNKNOWN).any():
-        return replace(index, time_base=1 / (stream.guessed_rate or Fraction(25)), times=np.arange(len(shown)))
+        return replace(index, time_base=step, times=np.arange(len(shown)), timed=False)
     order = shown[np.argsort(pts[shown], kind="stable")]
     trusted = (
         stream.codec_context.codec.canonical_name in _ONE_FRAME_A_PACKET
-        and container.format.name not in _FORMATS_WITHOUT_TIMES
+        and timed
         and bool(keyframe[0])
         and bool((pts[shown] >= pts[0]).all())  # frames before the first keyframe cannot all be decoded
         and len(np.unique(pts)) == len(pts)

@@ -56,12 +56,38 @@ def test_what_is_not_followed_keeps_the_documented_shapes_and_is_listed(frames: 
     assert not found.aus["AU11"].weights
 
 
+def test_a_fit_that_reads_unseen_identities_worse_is_not_taken(frames: CalibrationFrames) -> None:
+    """Frowns read as they are on most faces, and one training face in four has a strong frown at rest as well."""
+    rng = np.random.default_rng(1)
+    truth = frames.aus[:, AU_NAMES.index("AU15")]
+    faces = np.arange(800) // 40
+    shapes = frames.blendshapes.copy()
+    for side in ("Left", "Right"):
+        frown = truth + rng.normal(0, 0.02, 800)
+        shapes[:, BLENDSHAPE_NAMES.index(f"mouthFrown{side}")] = np.clip(frown + 0.5 * (faces % 4 == 0), 0, 1)
+    found = fit_blendshape_map(replace(frames, blendshapes=shapes), "made up").aus["AU15"]
+    assert not found.calibrated
+    assert found.held_out == found.held_out_documented
+    assert found.held_out.within > 0.8
+    assert fit_blendshape_map(frames, "made up").aus["AU12"].calibrated
+
+
+def test_held_out_identities_decide_nothing(frames: CalibrationFrames) -> None:
+    turned = np.where(frames.held_out[:, None], 1 - frames.aus, frames.aus)
+    found, other = (fit_blendshape_map(one, "made up") for one in (frames, replace(frames, aus=turned)))
+    for au in AU_NAMES:
+        assert found.aus[au].weights == other.aus[au].weights
+        assert found.aus[au].calibrated == other.aus[au].calibrated
+
+
 def test_identities_cannot_be_on_both_sides(frames: CalibrationFrames) -> None:
     leaky = replace(frames, held_out=np.arange(800) % 40 < 5)
     with pytest.raises(ValueError, match="identities are on both sides of the calibration: p0"):
         fit_blendshape_map(leaky, "made up")
     with pytest.raises(ValueError, match="both training and held-out"):
         fit_blendshape_map(replace(frames, held_out=np.zeros(800, bool)), "made up")
+    with pytest.raises(ValueError, match="at least two training identities"):
+        fit_blendshape_map(replace(frames, held_out=np.arange(800) >= 40), "made up")
 
 
 def test_support_names_blendshapes() -> None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import feat
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ import pytest
 
 from ray_fer.action_units.extractor import create_extractor
 from ray_fer.labels import AU_NAMES
-from ray_fer.video.sampling import uniform_indices
+from ray_fer.video.clip_frames import clip_frames
+from ray_fer.video.sampling import Sampling
 
 DATA = Path(feat.__file__).parent / "tests" / "data"
 SMILE, LIDS = AU_NAMES.index("AU12"), AU_NAMES.index("AU43")
@@ -21,8 +23,8 @@ SMILE, LIDS = AU_NAMES.index("AU12"), AU_NAMES.index("AU43")
 
 def clip(clip_id: str = "c1", path: str = "videos/v1.mp4", frames: int = 8, **more: Any) -> dict[str, Any]:
     row = {
-        "clip_id": clip_id, "path": path, "media": "video", "start_frame": None, "end_frame": None,
-        "timestamps": np.arange(frames) * 0.04, "face_found": [True] * frames,
+        "clip_id": clip_id, "path": path, "media": "video", "timestamps": np.arange(frames) * 0.04,
+        "frame_index": list(range(frames)), "face_found": [True] * frames,
     }  # fmt: skip
     return row | more
 
@@ -60,8 +62,8 @@ def test_pyfeats_own_table_of_one_file_for_all_clips() -> None:
     raw = pd.read_csv(DATA / "001.csv")
     extractor = create_extractor("openface_csv", tables=DATA / "001.csv")
     assert extractor.name == "pyfeat-csv"
-    (found,) = extractor.extract([clip("any", "somewhere/001.mp4")])
-    wanted = uniform_indices(40, 8)
+    wanted = [0, 1, 2, 3, 20, 38, 39, 39]
+    (found,) = extractor.extract([clip("any", "somewhere/001.mp4", frame_index=wanted)])
     np.testing.assert_allclose(found, raw[list(AU_NAMES)].to_numpy()[wanted], rtol=1e-6)
     with pytest.raises(ValueError, match="no row of clip any, by its id or by its file 002"):
         extractor.extract([clip("any", "somewhere/002.mp4")])
@@ -80,12 +82,47 @@ def test_frames_are_matched_by_time(tmp_path: Path) -> None:
 
 def test_images_are_matched_by_number(tmp_path: Path) -> None:
     openface(tmp_path / "c1.csv", 10)
-    row = clip(frames=4, media="frames", path="faces/c1", timestamps=[0, 1, 2, 3], start_frame=2, end_frame=10)
+    row = clip(frames=4, media="frames", path="faces/c1", timestamps=[0, 1, 2, 3], frame_index=[3, 5, 7, 9])
     np.testing.assert_allclose(extract(tmp_path, row)[:, SMILE], [0.3, 0.5, 0.7, 0.9], rtol=1e-6)
-    with pytest.raises(ValueError, match="does not cover clip c1: it has no row for frame 10"):
-        extract(tmp_path, row | {"start_frame": 8, "end_frame": 12})
-    with pytest.raises(ValueError, match="does not cover clip c1, which starts at frame 30"):
-        extract(tmp_path, row | {"start_frame": 30, "end_frame": None})
+    with pytest.raises(ValueError, match=r"c1\.csv does not cover clip c1: it has no row for frame 10 "):
+        extract(tmp_path, row | {"frame_index": [8, 9, 10, 11]})
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(frames=4), [3, 5, 7, 9]),
+        (Sampling(frames=4, strategy="segment", per_segment=2), [3, 4, 7, 8]),
+        (Sampling(frames=4, strategy="consecutive"), [4, 5, 6, 7]),
+        (Sampling(frames=10, padding="loop"), [2, 3, 4, 5, 6, 7, 8, 9, 2, 3]),
+        (Sampling(frames=10, padding="mirror"), [2, 3, 4, 5, 6, 7, 8, 9, 8, 7]),
+    ],
+)
+def test_each_way_of_sampling_gets_the_rows_of_its_frames(
+    tmp_path: Path, sampling: Sampling, expected: list[int]
+) -> None:
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for number in range(12):
+        cv2.imwrite(str(folder / f"{number:03}.png"), np.full((32, 32, 3), number, np.uint8))
+    row = clip(path=str(folder), media="frames") | {"start_frame": 2, "end_frame": 10}
+    frames = clip_frames(row, sampling)
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == expected
+    row |= {"frame_index": [frame.index for frame in frames], "face_found": [True] * len(frames)}
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    openface(tables / "c1.csv", 12, AU12_r=np.arange(12) / 4)
+    np.testing.assert_allclose(extract(tables, row)[:, SMILE] * 20, expected, rtol=1e-5)
+
+
+def test_a_table_shorter_than_the_clip_moves_nothing(tmp_path: Path) -> None:
+    table = pd.DataFrame({"clip_id": "c1", "frame": np.arange(20), "AU12": np.arange(20) / 100})
+    row = clip(frames=4, frame_index=[2, 7, 12, 17])
+    table.to_csv(tmp_path / "all.csv", index=False)
+    np.testing.assert_allclose(extract(tmp_path / "all.csv", row)[:, SMILE], [0.02, 0.07, 0.12, 0.17], rtol=1e-6)
+    table[:15].to_csv(tmp_path / "all.csv", index=False)
+    with pytest.raises(ValueError, match=r"all\.csv does not cover clip c1: it has no row for frame 17 "):
+        extract(tmp_path / "all.csv", row)
 
 
 def test_lost_faces_and_second_faces(tmp_path: Path) -> None:
@@ -115,6 +152,10 @@ def test_one_table_by_clip_id(tmp_path: Path) -> None:
         ({"AU12_r": [0, 1, "much", 1]}, r"c1\.csv, line 4, column AU12_r: 'much' is no number"),
         ({"AU12_r": [0, 6, 0, 0]}, r"c1\.csv, line 3, column AU12_r: '6' is no intensity between 0 and 5"),
         ({"frame": [1, 2, None, 4]}, r"c1\.csv, line 4, column frame: nothing is no number"),
+        ({"frame": [1, 2, 3.4, 4]}, r"c1\.csv, line 4, column frame: '3.4' is no frame number"),
+        ({"frame": [1, 2, 3, 1e300]}, r"c1\.csv, line 5, column frame: '1e\+300' is no frame number"),
+        ({"frame": ["9" * 30, 2, 3, 4]}, r"c1\.csv, line 2, column frame: '.*' is no frame number"),
+        ({"frame": [-1, 2, 3, 4]}, r"c1\.csv, line 2, column frame: '-1' is no frame number"),
         ({"timestamp": [0, 0.04, 0.04, 0.08]}, r"c1\.csv: column 'timestamp' does not grow"),
     ],
 )

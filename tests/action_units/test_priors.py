@@ -45,6 +45,19 @@ def test_profiles_and_scaling(population: tuple[np.ndarray, list[str]]) -> None:
     assert scaled[1, 9] == 1
 
 
+def test_numeric_dust_is_no_difference_between_cultures(population: tuple[np.ndarray, list[str]]) -> None:
+    values, owners = population
+    dust, slight = AU_NAMES.index("AU06"), AU_NAMES.index("AU12")
+    ranks = np.array([GROUPS.index(owner) for owner in owners])
+    values[:, dust] = ranks * 4e-4
+    values[:, slight] = 0.2 + ranks * 6e-4
+    priors = culture_priors(values, owners, GROUPS, "test")
+    assert [priors.normalised[c][dust] for c in GROUPS] == [0, 0, 0]
+    assert priors.global_profile[dust] == 0
+    assert [priors.profiles[c][dust] for c in GROUPS] == pytest.approx([0, 4e-4, 8e-4])
+    assert [priors.normalised[c][slight] for c in GROUPS] == pytest.approx([0, 0.5, 1], abs=1e-3)
+
+
 def test_anova_agrees_with_an_independent_implementation(population: tuple[np.ndarray, list[str]]) -> None:
     values, owners = population
     owners = ["A"] * 10 + owners[10:]  # groups of unequal size

@@ -27,8 +27,9 @@ from ray_fer.datasets.synthfer import generate
 from ray_fer.datasets.synthfer.plan import SynthOptions, plan
 from ray_fer.preprocessing.aus import extract_aus
 from ray_fer.preprocessing.clips import preprocess, read_store
-from ray_fer.preprocessing.runner import Failure, Processor, run_shards
-from ray_fer.preprocessing.shards import Row, plan_shards, read_written, shard_name
+from ray_fer.preprocessing.journal import Processor
+from ray_fer.preprocessing.runner import run_shards
+from ray_fer.preprocessing.shards import Failure, Row, plan_shards, read_written, shard_name
 from ray_fer.preprocessing.store import read_failures
 from ray_fer.serving.local_ray import ray_session
 from tests.corrupt_media import make_corrupt
@@ -99,11 +100,13 @@ def test_a_killed_driver_is_resumed_to_the_byte(
     assert refused.returncode == 2
     assert "of 12 shards of this input; go on with --resume" in refused.stderr
 
+    kept = {file: file.stat().st_mtime_ns for file in (store / "clips").glob("shard-*.parquet")}
     resumed = run(command(manifest, store, "--resume", "--json"), environment)
     assert resumed.returncode == 0, resumed.stderr
     result = json.loads(resumed.stdout)
     assert (result["usable"], result["failed"], result["shards"]) == (48, [], 12)
-    assert 0 < result["made"] <= 12 - finished + 1  # a shard may have been finished between the count and the kill
+    assert result["made"] == 12 - len(kept)
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
     assert contents(tmp_path) == of_clips(undisturbed)
 
     before = {file: file.stat().st_mtime_ns for file in store.rglob("*.parquet") if "shard" in file.name}
@@ -217,6 +220,8 @@ def test_from_and_to_an_object_store(manifest: Path, undisturbed: dict[str, byte
             assert extract_aus(clips, aus).usable == 48
             with pytest.raises(FileExistsError, match="is a clip store and not an AU table"):
                 extract_aus(clips, clips)
+            with pytest.raises(FileNotFoundError, match="no such clip store; make one with"):
+                extract_aus(storage.join(bucket, "out"), aus)
         table = read_store(clips, ["clip_id", "frames"])
     assert table.num_rows == 48
     with pa.BufferReader(undisturbed["clips/clips/shard-000000.parquet"]) as file:
@@ -241,6 +246,18 @@ class DeadlyProcessor:
             if row["kill"]:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield {"clip_id": row["clip_id"]}
+
+
+def test_action_units_of_whole_videos(media: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run(["ray-fer", "aus", str(media / "single_face.mp4"), str(tmp_path / "frames"), "--json"], environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["usable"] == 72
+    table = pads.dataset(tmp_path / "frames" / "frames").to_table(columns=["frame", "face_found", "AU12"])
+    assert table.column("frame").to_pylist() == list(range(72))
+    assert all(table.column("face_found").to_pylist())
+    refused = run(["ray-fer", "aus", str(tmp_path / "typo"), str(tmp_path / "other")], environment)
+    assert refused.returncode == 2
+    assert "no such clip store, video or folder of videos" in refused.stderr
 
 
 def test_a_file_that_kills_its_reader_costs_only_itself(tmp_path: Path) -> None:

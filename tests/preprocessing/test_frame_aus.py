@@ -59,6 +59,8 @@ def test_videos_are_found_in_folders(media: Path, tmp_path: Path) -> None:
     found = find_videos([str(media)])
     assert str(media / "single_face.mp4") in found
     assert found == sorted(found)
-    assert find_videos(["one.mp4"]) == ["one.mp4"]
+    assert find_videos([str(media / "no_face.mp4")]) == [str(media / "no_face.mp4")]
+    with pytest.raises(FileNotFoundError, match="no such clip store, video or folder"):
+        find_videos(["typo"])
     with pytest.raises(FileNotFoundError, match="no video"):
         find_videos([str(tmp_path)])

@@ -108,6 +108,32 @@ def test_the_box_of_a_manifest_chooses_the_person(finder: FaceFinder, media: Pat
     assert not clip_faces(finder, [image], outside).found.any()
 
 
+def test_a_larger_face_in_the_margin_of_the_box_is_not_chosen() -> None:
+    class Finder(FaceFinder):
+        def __init__(self) -> None:
+            pass
+
+        def reset(self) -> None:
+            pass
+
+        def find_faces(self, image: np.ndarray) -> list[Face]:
+            return [Face(shape + corner, np.zeros(52, np.float32)) for shape, corner in faces]
+
+    def face_of(size: float) -> np.ndarray:
+        return np.random.default_rng(0).uniform(0, size, (478, 3)).astype(np.float32)
+
+    # The box's view starts at (75, 75) of the image: the neighbour overlaps it only a little.
+    faces = [(face_of(90), np.float32([105, 20, 0])), (face_of(70), np.float32([35, 35, 0]))]
+    image, box = np.zeros((300, 300, 3), np.uint8), (100.0, 100.0, 100.0, 100.0)
+    found = find_face(Finder(), image, box)
+    assert found is not None
+    assert np.ptp(found.landmarks[:, 0]) == pytest.approx(70, abs=2)
+    assert np.ptp(clip_faces(Finder(), [image], box).landmarks[0, :, 0]) == pytest.approx(70, abs=2)
+    del faces[1]
+    faces[0] = (face_of(20), np.float32([0, 0, 0]))
+    assert find_face(Finder(), image, box) is None
+
+
 def test_of_one_person_a_clip_is_what_its_frames_are(finder: FaceFinder, talking: list[np.ndarray]) -> None:
     assert same(clip_faces(finder, talking), assemble([find_face(finder, image) for image in talking]))
 

@@ -72,9 +72,29 @@ def test_what_phones_append_does_not_matter(jpeg: bytes) -> None:
     assert decode_image(jpeg + b"SEFT" * 100).shape == (48, 64, 3)
 
 
-def test_a_truncated_jpeg_is_refused(jpeg: bytes) -> None:
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(
+    "appended", [b"\xff\xda\x00\x04" * 200, b"\xff\xd9" + b"\xff" * 9, b"\xff\xd8\xff\xe0\x00\x10JFIF"]
+)
+def test_what_is_appended_does_not_count(appended: bytes, progressive: bool) -> None:
+    """A motion photo is a JPEG followed by an MP4, whose bytes look like any marker."""
+    data = saved(Image.fromarray(picture(0)), "JPEG", progressive=progressive)
+    np.testing.assert_array_equal(decode_image(data + appended), decode_image(data))
+
+
+def test_a_jpeg_with_restart_markers() -> None:
+    data = saved(Image.fromarray(picture(0)), "JPEG", restart_marker_blocks=1)
+    assert b"\xff\xd3" in data
+    assert decode_image(data).shape == (80, 96, 3)
     with pytest.raises(MediaError, match="truncated"):
-        decode_image(jpeg[:-20])
+        decode_image(data[:-2])
+
+
+def test_a_truncated_jpeg_is_refused(jpeg: bytes) -> None:
+    thumbnail = saved(Image.fromarray(picture(0)), "JPEG", exif=b"Exif\0\0" + jpeg)
+    for data in (jpeg, thumbnail):
+        with pytest.raises(MediaError, match="truncated"):
+            decode_image(data[:-20])
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_times_are_those_of_the_decoder(video: Video) -> None:
 
 def index_of(path: Path) -> PacketIndex:
     with open_video(str(path), DEFAULT_LIMITS) as (container, stream):
-        return build_index(str(path), container, stream, DEFAULT_LIMITS, Deadline("", 60), keep=False)[0]
+        return build_index(str(path), container, stream, DEFAULT_LIMITS, Deadline("", 60), keep=0)[0]
 
 
 def test_which_files_are_counted_by_their_packets(video: Video) -> None:
