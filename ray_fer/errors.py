@@ -35,7 +35,17 @@ def exit_on_bad_input(command: Callable[P, R]) -> Callable[P, R]:
             BrokerError,
             FaceModelError,
         ) as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {' '.join(_text(error).split())}", file=sys.stderr)
             raise SystemExit(2) from None
 
     return wrapped
+
+
+def _text(error: Exception) -> str:
+    """What the error says; of pydantic's report only what is wrong, without its links and types."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    places = ((".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in error.errors())
+    return "; ".join(f"{place}: {message}" if place else message for place, message in places)

@@ -170,3 +170,10 @@ def test_doctor_finds_everything_here_and_says_what_is_missing(monkeypatch: pyte
     result = run("doctor", "--json", "--bootstrap-servers", "127.0.0.1:1")
     assert result.returncode == 1
     assert {row["name"] for row in json.loads(result.stdout) if not row["ok"]} >= {"face model", "broker"}
+
+
+def test_options_that_do_not_fit_each_other_are_one_plain_line(tmp_path: Path) -> None:
+    options = ["--frames", "15", "--sampling", "segment", "--per-segment", "2"]
+    result = run("preprocess", tmp_path, tmp_path / "x", *options)
+    assert result.returncode == 2
+    assert result.stderr == "error: 15 frames cannot be cut into segments of 2\n"
