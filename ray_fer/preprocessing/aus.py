@@ -121,26 +121,14 @@ def extract_aus(
     """
     options = options or {}
     open_dataset(store, "clips", "ray-fer preprocess")
-    shards = clip_shards(
-        storage.absolute(store), repr((extractor, active, sorted(options.items()), path_stamps(options)))
-    )
-    work = AuWork(storage.join(storage.absolute(store), "clips"), extractor, options, active)
-    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
-        pass
-    source = storage.absolute(store)
-    description = Description("aus", 0, len(shards), source, {"extractor": extractor, "active": active, **options})
+    store = storage.absolute(store)
+    shards = clip_shards(store, repr((extractor, active, sorted(options.items()), path_stamps(options))))
+    work = AuWork(storage.join(store, "clips"), extractor, options, active)
+    description = Description("aus", 0, len(shards), store, {"extractor": extractor, "active": active, **options})
     return build_store(
-        output,
-        description,
-        shards,
-        work,
-        partial(pool_for, extractor),
-        resume,
-        overwrite,
-        retry_failed,
-        progress,
-        session,
-    )
+        output, description, shards, work, partial(pool_for, extractor), resume, overwrite, retry_failed,
+        progress, session,
+    )  # fmt: skip
 
 
 def pool_for(extractor: str) -> Pool | None:

@@ -162,8 +162,6 @@ def preprocess(
     before = None if overwrite else read_description(output)
     before = before if before is not None and before.kind == "clips" else None
     work = ClipWork(options)
-    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
-        pass
     made_from = options.model_dump_json() + path_stamps({"yolo_weights": options.yolo_weights})
     with ExitStack() as stack:
         if shard_rows is None and before is None:  # how large shards should be depends on the cluster

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from ray_fer import storage
 from ray_fer.preprocessing.shards import Row
-from ray_fer.video.frame_folder import IMAGE_SUFFIXES
+from ray_fer.video.frame_folder import is_frame
 from ray_fer.video.limits import DEFAULT_LIMITS, MediaError
 
 
@@ -48,13 +47,10 @@ def _frames(location: str) -> Iterator[Path]:
     names = [
         name
         for name in storage.list_files(folder)
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and any(fnmatch.fnmatch(name, one) for one in patterns)
+        if is_frame(Path(name)) and any(fnmatch.fnmatch(name, one) for one in patterns)
     ]
-    copy = Path(tempfile.mkdtemp(prefix="ray-fer-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="ray-fer-", ignore_cleanup_errors=True) as copy:
         for name in names:
             data = storage.read_bytes(storage.join(folder, name), DEFAULT_LIMITS.max_image_bytes)
-            (copy / name).write_bytes(data)
-        yield copy
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+            Path(copy, name).write_bytes(data)
+        yield Path(copy)

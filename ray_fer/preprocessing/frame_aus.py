@@ -135,8 +135,6 @@ def extract_frame_aus(
     """
     options = options or {}
     work = FrameWork(extractor, options)
-    with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
-        pass
     made_from = (extractor, sorted(options.items()), path_stamps(options))
     shards = [
         Shard(number, [row], hashlib.sha256(repr((row, made_from, stamp)).encode()).hexdigest())

@@ -13,7 +13,7 @@ dies is done again:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +24,16 @@ import ray.data
 
 from ray_fer import storage
 from ray_fer.preprocessing.journal import JOURNAL, Journal, Processor
-from ray_fer.preprocessing.shards import Failure, Row, Shard, read_written, shard_bytes, shard_name, shard_numbers
+from ray_fer.preprocessing.shards import (
+    Failure,
+    Row,
+    Shard,
+    Written,
+    read_written,
+    shard_bytes,
+    shard_name,
+    shard_numbers,
+)
 
 Session = Callable[[], AbstractContextManager[None]]
 
@@ -58,34 +67,32 @@ class Pool:
 def run_shards(
     folder: str,
     shards: Sequence[Shard],
+    finished: Mapping[int, Written],
     work: Work,
     pool: Callable[[], Pool | None] = lambda: None,
     progress: Callable[[Progress], None] = lambda _: None,
-    retry_failed: bool = False,
     session: Session = nullcontext,
 ) -> int:
-    """Write the shards that are not finished yet into `folder`; returns how many those were.
+    """Write the shards that are not in `finished` (see `finished_shards`) into `folder`; returns how many those were.
 
     Where `pool` gives None, shards are tasks on every CPU of the cluster, also on nodes that join later. `progress` is
     told after every shard. `session` gives a Ray, and is not asked for one when there is nothing to do. Raises
     StorageError when the folder is not the same for all nodes.
     """
-    pending = pending_shards(folder, shards, retry_failed)
-    waiting = {shard.number for shard in pending}
-    done = [shard for shard in shards if shard.number not in waiting]
-    rows = sum(len(shard.rows) for shard in done)
-    failed = sum(len(written.failures) for shard in done if (written := read_written(folder, shard.number)))
+    pending = [shard for shard in shards if shard.number not in finished]
     in_all = sum(len(shard.rows) for shard in shards)
-    progress(Progress(rows, in_all, failed, len(done), len(shards)))
+    rows = in_all - sum(len(shard.rows) for shard in pending)
+    failed = sum(len(written.failures) for written in finished.values())
+    progress(Progress(rows, in_all, failed, len(finished), len(shards)))
     if pending:
         with session(), _our_errors():
-            for count, one in enumerate(_results(folder, pending, work, pool()), start=len(done) + 1):
+            for count, one in enumerate(_results(folder, pending, work, pool()), start=len(finished) + 1):
                 rows, failed = rows + one["rows"], failed + one["failed"]
                 progress(Progress(rows, in_all, failed, count, len(shards)))
-    lost = pending_shards(folder, pending)
+    lost = len(pending) - len(finished_shards(folder, pending))
     if lost:
         raise storage.StorageError(
-            f"{folder}: {len(lost)} shards were written but are not here: nodes do not share this folder; use a shared "
+            f"{folder}: {lost} shards were written but are not here: nodes do not share this folder; use a shared "
             "file system or an object store (s3://...)"
         )
     for number in set(shard_numbers(folder)) - {shard.number for shard in shards}:
@@ -95,17 +102,19 @@ def run_shards(
     return len(pending)
 
 
-def pending_shards(folder: str, shards: Sequence[Shard], retry_failed: bool = False) -> list[Shard]:
-    """Shards whose file is missing or was made from something else; with `retry_failed` those with failures too."""
+def finished_shards(folder: str, shards: Sequence[Shard], retry_failed: bool = False) -> dict[int, Written]:
+    """Records, by number, of the shards whose file is there and was made from the same input.
+
+    With `retry_failed`, shards with failures do not count as finished.
+    """
     there = set(shard_numbers(folder))
-
-    def finished(shard: Shard) -> bool:
+    finished = {}
+    for shard in shards:
         written = read_written(folder, shard.number) if shard.number in there else None
-        return (
-            written is not None and written.fingerprint == shard.fingerprint and not (retry_failed and written.failures)
-        )
-
-    return [shard for shard in shards if not finished(shard)]
+        if written is None or written.fingerprint != shard.fingerprint or (retry_failed and written.failures):
+            continue
+        finished[shard.number] = written
+    return finished
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from ray_fer import storage
-from ray_fer.preprocessing.runner import Pool, Progress, Session, Work, pending_shards, run_shards
+from ray_fer.preprocessing.runner import Pool, Progress, Session, Work, finished_shards, run_shards
 from ray_fer.preprocessing.shards import Failure, Shard, read_written
 from ray_fer.storage import Location
 
@@ -79,15 +79,25 @@ def build_store(
     """Make what is not there yet. A store that is complete and made from the same input costs no work.
 
     Raises FileExistsError when the folder holds an unfinished store and neither `resume` nor `overwrite` is set, a
-    store with other options, or anything else.
+    store with other options, or anything else; and whatever `work` raises when it cannot be opened.
     """
     store = storage.absolute(store)
     folder = storage.join(store, description.kind)
-    _make_room(store, description, shards, resume or retry_failed, overwrite)
-    storage.write_bytes(storage.join(store, _DESCRIPTION), (json.dumps(vars(description), indent=1) + "\n").encode())
-    if pending_shards(folder, shards, retry_failed):
+    begun = _is_begun(store, description, overwrite)
+    finished = {} if overwrite else finished_shards(folder, shards, retry_failed)
+    if len(finished) < len(shards):
+        if begun and not (resume or retry_failed or overwrite):
+            raise FileExistsError(
+                f"{store} holds {len(finished)} of {len(shards)} shards of this input; go on with --resume, choose "
+                "another folder or pass --overwrite"
+            )
+        with work.open():  # a model that cannot be loaded says so here, and not from within the cluster
+            pass
+        if begun and overwrite:
+            _clear(store, description.kind)
         storage.delete_file(storage.join(store, FAILURES))  # written last, it says that the store is complete
-    made = run_shards(folder, shards, work, pool, progress, retry_failed, session)
+    storage.write_bytes(storage.join(store, _DESCRIPTION), (json.dumps(vars(description), indent=1) + "\n").encode())
+    made = run_shards(folder, shards, finished, work, pool, progress, session)
     summary = _summary(store, folder, shards, made)
     sink = io.BytesIO()
     rows = [vars(failure) for failure in summary.failed]
@@ -96,9 +106,10 @@ def build_store(
     return summary
 
 
-def _make_room(store: str, description: Description, shards: Sequence[Shard], resume: bool, overwrite: bool) -> None:
+def _is_begun(store: str, description: Description, overwrite: bool) -> bool:
+    """Whether there is a store, of this kind and from this input if it may not be replaced; anything else raises."""
     if not storage.is_folder(store) and storage.size_of(store) is None:
-        return
+        return False
     try:
         found = read_description(store)
     except storage.StorageError:
@@ -106,19 +117,17 @@ def _make_room(store: str, description: Description, shards: Sequence[Shard], re
     except ValueError:
         if not overwrite:
             raise
-        _clear(store, description.kind)
-        return
+        return True
     if found is None:
         if storage.size_of(store) is None and not storage.has_content(store):
-            return
+            return False
         raise FileExistsError(f"{store} is not {_NOUN[description.kind]}, so it is not replaced; choose another folder")
-    if overwrite and found.kind == description.kind:
-        _clear(store, description.kind)
-        return
     if found.kind != description.kind:
         raise FileExistsError(
             f"{store} is {_NOUN[found.kind]} and not {_NOUN[description.kind]}; choose another folder"
         )
+    if overwrite:
+        return True
     before, now = (
         {"the input": one.source, "shard_rows": one.shard_rows, **one.options} for one in (found, description)
     )
@@ -128,12 +137,7 @@ def _make_room(store: str, description: Description, shards: Sequence[Shard], re
             f"{store} was made from something else or with other options ({'; '.join(changed)}); choose another folder "
             "or pass --overwrite"
         )
-    waiting = len(pending_shards(storage.join(store, description.kind), shards))
-    if waiting and not resume:
-        raise FileExistsError(
-            f"{store} holds {len(shards) - waiting} of {len(shards)} shards of this input; go on with --resume, choose "
-            "another folder or pass --overwrite"
-        )
+    return True
 
 
 def _clear(store: str, kind: str) -> None:

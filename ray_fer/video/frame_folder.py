@@ -19,13 +19,13 @@ def frame_files(path: str | Path) -> list[Path]:
     path = Path(path)
     patterns = (path.parent / name for name in path.name.split("|"))
     found = path.iterdir() if path.is_dir() else (Path(name) for one in patterns for name in glob.glob(str(one)))
-    return sorted((file for file in found if _is_frame(file)), key=_natural)
+    return sorted((file for file in found if is_frame(file)), key=_natural)
 
 
 def has_frames(folder: str | Path) -> bool:
     """Whether a folder holds at least one frame; stops at the first."""
     folder = Path(folder)
-    return folder.is_dir() and any(_is_frame(file) for file in folder.iterdir())
+    return folder.is_dir() and any(is_frame(file) for file in folder.iterdir())
 
 
 def frame_number(file: Path) -> int | None:
@@ -34,7 +34,8 @@ def frame_number(file: Path) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
-def _is_frame(file: Path) -> bool:
+def is_frame(file: Path) -> bool:
+    """Whether a file's name is that of a frame."""
     # macOS leaves `._name.jpg` beside every file that it copies to a foreign disk.
     return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 

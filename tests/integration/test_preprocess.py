@@ -264,7 +264,7 @@ def test_a_file_that_kills_its_reader_costs_only_itself(tmp_path: Path) -> None:
     rows = [{"clip_id": f"c{n}", "path": f"/c{n}.mp4", "kill": n in (1, 6)} for n in range(8)]
     shards = plan_shards(rows, 4, "", [""] * 8)
     with ray_session():
-        assert run_shards(str(tmp_path), shards, Deadly()) == 2
+        assert run_shards(str(tmp_path), shards, {}, Deadly()) == 2
     written = [read_written(str(tmp_path), number) for number in (0, 1)]
     assert [[failure.clip_id for failure in one.failures] for one in written if one] == [["c1"], ["c6"]]
     assert all("process died" in one.failures[0].reason for one in written if one)
