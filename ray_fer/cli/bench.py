@@ -19,10 +19,9 @@ from ray_fer.errors import exit_on_bad_input
 
 @exit_on_bad_input
 def bench_preprocess(
-    clips: Annotated[int, typer.Option(min=2, help="clips whose speed is measured")] = 120,
-    more_clips: Annotated[int, typer.Option(min=2, help="clips of the second memory measurement")] = 500,
-    few_clips: Annotated[int, typer.Option(min=2, help="clips of the first memory measurement")] = 50,
-    baseline_clips: Annotated[int, typer.Option(min=1, help="clips for the plain script and for the floor")] = 24,
+    clips: Annotated[int, typer.Option(min=2, help="clips whose speed and memory are measured")] = 500,
+    few_clips: Annotated[int, typer.Option(min=2, help="clips of the memory measurement to compare with")] = 50,
+    baseline_clips: Annotated[int, typer.Option(min=2, help="clips for the plain script and for the floor")] = 48,
     frames: Annotated[int, typer.Option(min=100, help="frames of the long video whose AUs are extracted")] = 4500,
     output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
     as_json: AsJson = False,
@@ -37,20 +36,26 @@ def bench_preprocess(
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as name:
         folder = Path(name)
-        say(f"making {max(clips, more_clips)} clips of 5 s, 720p")
-        manifests = {count: speed.make_clips(folder / str(count), count) for count in {clips, few_clips, more_clips}}
+        say(f"making {clips} clips of 5 s, 720p")
+        manifests = {count: speed.make_clips(folder / str(count), count) for count in {few_clips, clips}}
         videos = sorted((folder / str(clips) / "videos").glob("*.mp4"))[:baseline_clips]
-        say("the plain script and the floor")
-        speeds = [speed.sequential(videos), speed.floor(videos, cores)]
+        baselines: list[tuple[speed.Speed, speed.Speed]] = []
+
+        def measure_baselines(some: list[Path]) -> None:
+            say(f"the plain script and the floor, {len(some)} clips")
+            baselines.append((speed.sequential(some), speed.floor(some, cores)))
+
+        measure_baselines(videos[::2])
         memories = []
         with ray_session():
             speed.warm_up(manifests[few_clips], folder / "warm")
-            for count in dict.fromkeys([few_clips, clips, more_clips]):
+            for count in (few_clips, clips):
                 say(f"preprocessing {count} clips")
                 measured, memory = speed.ours(manifests[count], count, folder / "clips")
                 memories.append(memory)
-                if count == clips:
-                    speeds.insert(1, measured)
+            measure_baselines(videos[1::2])
+            plain, floor = (speed.mean_speed(both) for both in zip(*baselines, strict=True))
+            speeds = [plain, measured, floor]
             say(f"AUs of every frame of videos of {frames // 10} and {frames} frames")
             au = [speed.frame_aus(folder, count) for count in (frames // 10, frames)]
     report = {
@@ -62,14 +67,19 @@ def bench_preprocess(
     if as_json:
         print(json.dumps(report))
         return
-    sequential, floor = speeds[0].clips_per_second, speeds[-1].clips_per_second
     table = Table(title=f"Clips of 5 s, 720p, 30 frames/s -> 16 aligned faces, {cores} cores")
     for column in ("way", "clips/s", "of the plain script", "of the floor", "seconds per clip and core"):
         table.add_column(column)
     for one in speeds:
         parts = ", ".join(f"{part} {seconds:.3f}" for part, seconds in one.parts.items())
         rate = one.clips_per_second
-        table.add_row(one.way, f"{rate:.2f}", f"{rate / sequential:.2f}", f"{rate / floor:.2f}", parts)
+        table.add_row(
+            one.way,
+            f"{rate:.2f}",
+            f"{rate / plain.clips_per_second:.2f}",
+            f"{rate / floor.clips_per_second:.2f}",
+            parts,
+        )
     Console().print(table)
     table = Table("clips", "peak memory, MB", title="Memory of preprocessing, with Ray and all workers")
     for memory in memories:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,11 @@ def shard_name(number: int) -> str:
 
 
 def default_shard_rows(rows: int, cpus: float) -> int:
-    """Rows per shard that give every CPU some eight shards, so that none waits long for the last, and at most 64."""
-    return max(1, min(_MOST_ROWS, round(rows / (_SHARDS_PER_CPU * max(cpus, 1)))))
+    """Rows per shard, at most 64, that give every CPU eight shards, so that none waits long for the last.
+
+    Rounded up: one shard more than eight per CPU would be worked on while all other CPUs wait.
+    """
+    return max(1, min(_MOST_ROWS, ceil(rows / (_SHARDS_PER_CPU * max(cpus, 1)))))
 
 
 def plan_shards(rows: Sequence[Row], shard_rows: int, made_from: str, stamps: Sequence[str]) -> list[Shard]:

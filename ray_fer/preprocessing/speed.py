@@ -1,6 +1,7 @@
 """How fast and in how much memory clips are preprocessed, beside a plain script and beside what the work must cost.
 
-Three figures on the same clips, in one run:
+Three figures on the same clips, in one run; the first and the last are measured before and after the second, on half of
+their clips each, since a machine's clock is not the same from minute to minute:
 
 * **sequential**: what people write first: decode every frame to RGB, look for a face in 16 of them, crop, encode;
 * **ray_fer**: `preprocess` on the whole machine;
@@ -13,11 +14,12 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from statistics import fmean, harmonic_mean
 
 import av
 import cv2
@@ -125,6 +127,12 @@ def floor(videos: list[Path], cores: int, options: ClipOptions | None = None) ->
     return Speed("floor", cores / sum(seconds.values()), {name: round(one, 4) for name, one in seconds.items()})
 
 
+def mean_speed(measured: Sequence[Speed]) -> Speed:
+    """One way measured several times on as many clips: the mean of the times."""
+    parts = {name: round(fmean(one.parts[name] for one in measured), 4) for name in measured[0].parts}
+    return Speed(measured[0].way, harmonic_mean([one.clips_per_second for one in measured]), parts)
+
+
 def ours(manifest: Path, clips: int, output: Path) -> tuple[Speed, Memory]:
     """`preprocess` on the current Ray, with the most memory that it and Ray took."""
     with peak_memory() as peak:
@@ -137,7 +145,7 @@ def ours(manifest: Path, clips: int, output: Path) -> tuple[Speed, Memory]:
 
 
 @contextmanager
-def peak_memory(every_s: float = 0.5) -> Iterator[Callable[[], float]]:
+def peak_memory(every_s: float = 1.0) -> Iterator[Callable[[], float]]:
     """Yields a function that gives the most bytes that this process and its descendants held since."""
     most, stop = 0.0, threading.Event()
 

@@ -54,7 +54,7 @@ def test_a_fingerprint_changes_with_rows_options_and_media() -> None:
 
 
 @pytest.mark.parametrize(
-    ("clips", "cpus", "expected"), [(10, 2, 1), (168, 2, 10), (500, 2, 31), (16_000, 64, 31), (16_000, 8, 64)]
+    ("clips", "cpus", "expected"), [(10, 2, 1), (168, 2, 11), (500, 2, 32), (16_000, 64, 32), (16_000, 8, 64)]
 )
 def test_shard_sizes_keep_all_cpus_busy(clips: int, cpus: float, expected: int) -> None:
     assert default_shard_rows(clips, cpus) == expected
