@@ -40,6 +40,8 @@ class BundleConfig(BaseModel):
     classes: list[str]
     cultures: list[str]
     preprocessing: TransformConfig
+    recipe: dict[str, Any] | None = None
+    """How it was trained (`ray_fer.training.recipe.Recipe`), to be read by people."""
 
 
 @dataclass

@@ -7,19 +7,22 @@ from typing import Any
 
 import typer
 
-from ray_fer.cli.bench import bench_preprocess
+from ray_fer.cli.bench import bench_preprocess, bench_train
+from ray_fer.cli.compare import compare
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.live import demo, doctor, predict, serve
-from ray_fer.cli.pipeline import aus, models, preprocess, priors, train
+from ray_fer.cli.pipeline import aus, preprocess, priors
 from ray_fer.cli.stream import produce, tail
 from ray_fer.cli.synth import bench_synth, calibrate_blendshapes, synth
+from ray_fer.cli.training import models, recipes, train
 
 __all__ = [
     "app",
     "aus",
     "bench_preprocess",
     "bench_synth",
+    "bench_train",
     "calibrate_blendshapes",
     "main",
     "preprocess",
@@ -37,7 +40,8 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
     "split": split, "mix": mix,
-    "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors, "train": train,
+    "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors,
+    "train": train, "compare": compare, "recipes": recipes,
     "serve": serve, "models": models,
 }  # fmt: skip
 for _name, _command in _COMMANDS.items():

@@ -1,4 +1,4 @@
-"""Benchmark of preprocessing: run by its job, not a command of `ray-fer`."""
+"""Benchmarks of preprocessing and training: run by their jobs, not commands of `ray-fer`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_fer.cli.options import AsJson
+from ray_fer.cli.training import Settings
 from ray_fer.errors import exit_on_bad_input
 
 
@@ -89,3 +90,84 @@ def bench_preprocess(
     for extracted in au:
         table.add_row(str(extracted.frames), f"{extracted.frames_per_second:.1f}", f"{extracted.peak_mb:.0f}")
     Console().print(table)
+
+
+@exit_on_bad_input
+def bench_train(
+    recipe: Annotated[str, typer.Option(help="recipe whose model is trained")] = "cafer-small",
+    settings: Settings = None,
+    clips: Annotated[int, typer.Option(min=28, help="SynthFER clips that are trained on")] = 112,
+    epochs: Annotated[int, typer.Option(min=2, help="epochs; the first one does not count")] = 5,
+    nodes: Annotated[int, typer.Option(min=0, help="nodes of the simulated cluster; 0 leaves it out")] = 4,
+    peak_tflops: Annotated[
+        float | None, typer.Option(help="of the accelerator at this precision: also print how much of it is used (MFU)")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the training loop with a bare PyTorch loop in memory; measure what each step costs beside the model.
+
+    One worker per core unless --set workers=N; with --set gpus_per_worker=1 on GPUs. Augmentation is off in both.
+    """
+    from ray_fer.preprocessing.store_index import read_index
+    from ray_fer.serving.local_ray import ray_session, simulated_cluster
+    from ray_fer.training import speed
+    from ray_fer.training.bundles import model_arguments
+    from ray_fer.training.fit import TrainingClips
+    from ray_fer.training.parts import classes_of
+    from ray_fer.training.recipe import overridden
+    from ray_fer.training.recipes import recipe as recipe_named
+    from ray_fer.training.synthfer import SynthFerSize, synthfer_clips
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    cores = len(os.sched_getaffinity(0))
+    wanted = [f"workers={cores}", f"epochs={epochs}", "augment=null", f"evaluate_every={epochs}", *(settings or [])]
+    made = overridden(recipe_named(recipe), wanted)
+    with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as name:
+        with ray_session():
+            rendered = synthfer_clips(SynthFerSize(clips, 28, 28), made, Path(name), say)
+            index = read_index(rendered.store)
+            parts = TrainingClips(index.split("train"), index.split("val"), classes_of(index), rendered.priors.cultures)
+            arguments = model_arguments(made, parts, rendered.priors)
+            say("the bare loop")
+            before = speed.bare(made, parts, arguments)
+            say("ray_fer")
+            measured = speed.ours(made, parts, arguments)
+            say("the bare loop again")
+            after = speed.bare(made, parts, arguments)
+        bare = before if before.clips_per_second > after.clips_per_second else after
+        overheads = []
+        if nodes:
+            say(f"steps of an empty model on a simulated cluster of {nodes} nodes")
+            with simulated_cluster(nodes, cpus=2):
+                overheads = speed.step_overhead(made, parts, [1, 2, nodes])
+    ratio = measured.clips_per_second / bare.clips_per_second
+    flops = speed.flops_per_clip(made, arguments)
+    report = {
+        "recipe": made.name, "workers": measured.workers, "bare": vars(bare), "ray_fer": vars(measured), "ratio": ratio,
+        "empty_model": [vars(one) for one in overheads], "gflop_per_clip": flops / 1e9,
+    }  # fmt: skip
+    if peak_tflops is not None:
+        report["mfu"] = flops * measured.clips_per_second / (peak_tflops * 1e12 * measured.workers)
+    if output is not None:
+        output.write_text(json.dumps(report, indent=1) + "\n")
+    if as_json:
+        print(json.dumps(report))
+        return
+    table = Table(title=f"{made.name}, batch {made.batch_size}, {measured.workers} workers")
+    for column in ("loop", "clips/s", "of the bare loop", "waiting for data", "s per step"):
+        table.add_column(column)
+    for one in (bare, measured):
+        table.add_row(
+            one.way, f"{one.clips_per_second:.1f}", f"{one.clips_per_second / bare.clips_per_second:.2f}",
+            f"{one.waited:.1%}", f"{one.seconds_per_step:.3f}",
+        )  # fmt: skip
+    Console().print(table)
+    if overheads:
+        table = Table("workers", "ms per step", title=f"An empty model on {nodes} simulated nodes of this machine")
+        for one in overheads:
+            table.add_row(str(one.workers), f"{1000 * one.seconds_per_step:.1f}")
+        Console().print(table)
+    print(f"{flops / 1e9:.2f} GFLOP per clip" + (f", MFU {report['mfu']:.1%}" if peak_tflops is not None else ""))

@@ -1,4 +1,4 @@
-"""Commands from a manifest to a bundle: preprocess, Action Units, priors, train."""
+"""Commands from a manifest to training data: preprocess, Action Units, priors."""
 
 from __future__ import annotations
 
@@ -189,41 +189,3 @@ def priors(
     print(f"clips: {counted}; * differs at level {level:g} ({result.correction} over all tests, by {result.unit})")
     for path in [result.write(output), *write_report(result, output.with_suffix(""), level)]:
         print(path)
-
-
-@exit_on_bad_input
-def train(
-    output: Annotated[Path, typer.Option(help="folder of the bundle to write")],
-    store: Annotated[Path | None, typer.Option(help="clip store")] = None,
-    priors_file: Annotated[Path | None, typer.Option("--priors", help="priors.json of the same clips")] = None,
-    synthfer: Annotated[str | None, typer.Option(help="render SynthFER instead: 'demo' or 'packaged' size")] = None,
-    recipe: Annotated[str, typer.Option(help="'cafer' (the paper's) or 'cafer-small'")] = "cafer-small",
-    work: Annotated[Path | None, typer.Option(help="folder for clips and checkpoints (default: temporary)")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray Train workers, instead of the recipe's")] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="one GPU per worker")] = False,
-    seed: Annotated[int, typer.Option(help="seed of data and training")] = 42,
-) -> None:
-    """Train CA-FER on Ray Train and write a bundle, from a clip store or from rendered SynthFER clips."""
-    from ray_fer.serving.local_ray import ray_session
-    from ray_fer.training.run import TrainOptions, run_training
-
-    options = TrainOptions(
-        output=output, store=store, priors=priors_file, synthfer=synthfer, recipe=recipe, work=work, epochs=epochs,
-        workers=workers, use_gpu=gpu, seed=seed,
-    )  # fmt: skip
-    options.check()
-    with ray_session():
-        print(f"bundle: {run_training(options)}")
-
-
-def models(as_json: AsJson = False) -> None:
-    """List the models that can be trained."""
-    from ray_fer.models import create, names
-
-    summaries = {name: (type(create(name, conditioning="none")).__doc__ or "").split("\n")[0] for name in names()}
-    if as_json:
-        print(json.dumps(summaries))
-        return
-    for name, summary in summaries.items():
-        print(f"{name:16} {summary}")

@@ -6,6 +6,8 @@ Two steps, so that training can augment between them: `prepare` cuts and resizes
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -57,36 +59,63 @@ def prepare(frames: Tensor, config: TransformConfig) -> Tensor:
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def normalise(frames: Tensor, config: TransformConfig, augment: Augment | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Drawn:
+    """What chance decided for each of N clips; made by `draw`. All tensors have N rows, on the CPU."""
+
+    matrix: Tensor
+    """float32 [N,2,3], output to input coordinates in the -1..1 convention of `affine_grid`."""
+    gamma: Tensor
+    gain: Tensor
+    """float32 [N,3]"""
+    offset: Tensor
+    """float32 [N,3]"""
+    grey: Tensor
+    """bool [N]"""
+
+    def rows(self, rows: Tensor) -> Drawn:
+        """The clips at these places: each worker takes its share of one draw for the whole batch."""
+        return Drawn(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def draw(count: int, config: TransformConfig, augment: Augment, generator: torch.Generator | None = None) -> Drawn:
+    """One random geometry and colour change for each of `count` clips."""
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator)
+
+    angle = normal() * augment.rotate
+    scale_y = config.zoom * (1 + normal() * augment.scale)
+    scale_x = scale_y * (1 + normal() * augment.aspect)
+    if augment.flip:
+        scale_x = torch.where(torch.rand(count, generator=generator) < 0.5, -scale_x, scale_x)
+    shift = normal(2) * augment.shift
+    first = torch.stack([scale_x * angle.cos(), -scale_y * angle.sin(), shift[:, 0]], dim=1)
+    second = torch.stack([scale_x * angle.sin(), scale_y * angle.cos(), shift[:, 1]], dim=1)
+    return Drawn(
+        matrix=torch.stack([first, second], dim=1),
+        gamma=torch.exp(normal() * augment.gamma),
+        gain=1 + normal(3) * augment.colour,
+        offset=normal(3) * augment.colour / 2,
+        grey=torch.rand(count, generator=generator) < augment.grey,
+    )
+
+
+def normalise(frames: Tensor, config: TransformConfig, drawn: Drawn | None = None) -> Tensor:
     """Canvases uint8 [B,T,3,canvas,canvas] -> float32 [B,T,3,size,size], standardised.
 
-    With `augment`, one random geometry and colour change per clip (the same for all its frames).
+    With `drawn`, each clip is augmented as drawn, all its frames in the same way.
     """
-    batch = frames.shape[0]
     pixels = frames.float() / 255
-    if augment is not None or config.zoom != 1.0 or config.size != config.canvas:
-        matrix = _geometry(batch, config.zoom, augment).to(frames.device)
-        pixels = _warp(pixels, matrix, config.size)
-    if augment is not None:
-        pixels = _colours(pixels, augment)
+    if drawn is not None:
+        pixels = _warp(pixels, drawn.matrix.to(frames.device), config.size)
+        pixels = _coloured(pixels, drawn)
+    elif config.zoom != 1.0 or config.size != config.canvas:
+        matrix = torch.tensor([[config.zoom, 0.0, 0.0], [0.0, config.zoom, 0.0]], device=frames.device)
+        pixels = _warp(pixels, matrix.expand(len(frames), 2, 3), config.size)
     mean = torch.tensor(config.mean, device=frames.device).view(3, 1, 1)
     std = torch.tensor(config.std, device=frames.device).view(3, 1, 1)
     return (pixels - mean) / std
-
-
-def _geometry(batch: int, zoom: float, augment: Augment | None) -> Tensor:
-    """Affine matrices [B,2,3] from output to input coordinates, in the -1..1 convention of `affine_grid`."""
-    if augment is None:
-        return torch.tensor([[zoom, 0.0, 0.0], [0.0, zoom, 0.0]]).expand(batch, 2, 3)
-    angle = torch.randn(batch) * augment.rotate
-    scale_y = zoom * (1 + torch.randn(batch) * augment.scale)
-    scale_x = scale_y * (1 + torch.randn(batch) * augment.aspect)
-    if augment.flip:
-        scale_x = torch.where(torch.rand(batch) < 0.5, -scale_x, scale_x)
-    shift = torch.randn(batch, 2) * augment.shift
-    first = torch.stack([scale_x * angle.cos(), -scale_y * angle.sin(), shift[:, 0]], dim=1)
-    second = torch.stack([scale_x * angle.sin(), scale_y * angle.cos(), shift[:, 1]], dim=1)
-    return torch.stack([first, second], dim=1)
 
 
 def _warp(pixels: Tensor, matrix: Tensor, size: int) -> Tensor:
@@ -97,11 +126,9 @@ def _warp(pixels: Tensor, matrix: Tensor, size: int) -> Tensor:
     return folded.unflatten(1, (steps, 3))
 
 
-def _colours(pixels: Tensor, augment: Augment) -> Tensor:
-    batch, device = len(pixels), pixels.device
-    gamma = torch.exp(torch.randn(batch, 1, 1, 1, 1, device=device) * augment.gamma)
-    gain = 1 + torch.randn(batch, 1, 3, 1, 1, device=device) * augment.colour
-    offset = torch.randn(batch, 1, 3, 1, 1, device=device) * augment.colour / 2
+def _coloured(pixels: Tensor, drawn: Drawn) -> Tensor:
+    gamma = drawn.gamma.to(pixels.device).view(-1, 1, 1, 1, 1)
+    gain, offset = (each.to(pixels.device).view(-1, 1, 3, 1, 1) for each in (drawn.gain, drawn.offset))
+    grey = drawn.grey.to(pixels.device).view(-1, 1, 1, 1, 1)
     pixels = pixels.clamp(1e-4, 1) ** gamma * gain + offset
-    grey = torch.rand(batch, 1, 1, 1, 1, device=device) < augment.grey
     return torch.where(grey, pixels.mean(dim=2, keepdim=True).expand_as(pixels), pixels)

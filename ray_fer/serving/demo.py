@@ -26,8 +26,7 @@ from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.kafka import KafkaSettings, assign_all, check_broker, consumer, create_topics, delete_topics
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.windows import WindowConfig
-from ray_fer.training.recipe import cafer_small
-from ray_fer.training.synthfer import EPOCHS, SIZES, train_on_synthfer
+from ray_fer.training.run import Keeping, TrainOptions, run_training
 from ray_fer.video.face_model import cache_dir, find_face_model
 
 _APP = "ray-fer-demo"
@@ -77,9 +76,9 @@ def _bundle(options: DemoOptions, folder: Path, console: Console) -> Path:
     if options.train:
         output = cache_dir() / "bundles" / "cafer-synthfer-demo"
         console.print("training a model from nothing: about five minutes on two cores")
-        return train_on_synthfer(
-            cafer_small(EPOCHS["demo"]), output, folder, SIZES["demo"], 42, "ray-fer demo --train", console.print
-        )
+        keeping = Keeping(folder / "run", tensorboard=False)
+        training = TrainOptions(output, synthfer="demo", work=folder, keeping=keeping)
+        return run_training(training, console.print).path
     return (options.model or PACKAGED).resolve()
 
 

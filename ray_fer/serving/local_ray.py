@@ -20,6 +20,26 @@ def quieten() -> None:
 
 
 @contextmanager
+def simulated_cluster(nodes: int, cpus: int) -> Iterator[None]:
+    """A Ray of several nodes on this machine, each claiming `cpus` CPUs: for what needs nodes and not speed."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    quieten()
+    memory = 200 * 1024**2
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "object_store_memory": memory})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=cpus, object_store_memory=memory)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        cluster.wait_for_nodes()
+        yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@contextmanager
 def ray_session() -> Iterator[None]:
     """Connect to RAY_ADDRESS if it is set, else start a local Ray in a temporary folder and remove both at the end.
 

@@ -10,9 +10,11 @@ from ray_fer.labels import SYNTHETIC_CULTURES
 from ray_fer.training.recipe import Recipe
 
 
-def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], priors: Priors, command: str) -> str:
+def model_card(
+    config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], priors: Priors | None, command: str
+) -> str:
     """Markdown: what the model is, its data, seed and metrics, what it is not for, and how to make it again."""
-    synthetic = set(config.cultures) <= set(SYNTHETIC_CULTURES)
+    synthetic = bool(config.cultures) and set(config.cultures) <= set(SYNTHETIC_CULTURES)
     lines = [
         f"# {config.name}",
         "",
@@ -30,7 +32,8 @@ def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], pr
         "## Data",
         "",
         f"Clips: {', '.join(f'{count} {split}' for split, count in metrics['clips'].items())}. "
-        f"Culture groups: {', '.join(config.cultures)}. AU extractor: {priors.extractor}.",
+        f"Culture groups: {', '.join(config.cultures) or 'none known'}. "
+        f"AU extractor: {'none' if priors is None else priors.extractor}.",
         *(["No subject, and no photograph, is in two splits."] if synthetic else []),
         "",
         "## Metrics",
@@ -38,8 +41,9 @@ def model_card(config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], pr
     ]
     if "test" in metrics:
         test = metrics["test"]
+        told = "known" if recipe.tell_culture else "unknown"
         lines += [
-            f"Test, culture unknown to the model: UAR {test['uar']:.3f}, WAR {test['war']:.3f} "
+            f"Test, culture {told} to the model: UAR {test['uar']:.3f}, WAR {test['war']:.3f} "
             f"({test['count']} clips, chance {1 / len(config.classes):.2f}).",
             "",
             "| true \\ predicted | " + " | ".join(config.classes) + " | recall |",

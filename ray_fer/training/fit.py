@@ -1,118 +1,224 @@
-"""Clip store + AU priors -> bundle, on Ray Train."""
+"""Train one model on Ray Train: from chosen clips to weights, with everything that a run leaves in its folder.
+
+A run's folder holds `run.json` (recipe and clips), `records.jsonl`, TensorBoard's files and Ray Train's checkpoints. A
+run that died goes on where its last checkpoint is.
+"""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
-import torch
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from safetensors.torch import load_file
+from torch import nn
 
-import ray_fer
-from ray_fer.action_units.profiles import Priors
-from ray_fer.bundle import BundleConfig, save_bundle
 from ray_fer.models import create
-from ray_fer.training.card import model_card
-from ray_fer.training.data import clip_dataset
-from ray_fer.training.loop import evaluate, train_worker
-from ray_fer.training.progress import follow, progress_line
+from ray_fer.preprocessing.store_index import ClipIndex
+from ray_fer.training.data import clip_dataset, label_indices, pixels_fit
+from ray_fer.training.loop import train_worker
+from ray_fer.training.losses import inverse_frequencies
+from ray_fer.training.mailbox import Record, mailbox
+from ray_fer.training.optim import build_optimizer
 from ray_fer.training.recipe import Recipe
+from ray_fer.training.state import WEIGHTS, TrainingError, is_disk_full
+
+_RUN, CHECKPOINTS = "run.json", "checkpoints"
+# May change between the parts of a run: they decide how it is computed and not what.
+_FREE = ("workers", "resize_every_s", "cpus_per_worker", "gpus_per_worker", "max_failures", "keep_pixels")
+
+
+@dataclass(frozen=True)
+class TrainingClips:
+    """What a model is trained on, and what it is told of it."""
+
+    train: ClipIndex
+    val: ClipIndex
+    classes: list[str]
+    cultures: list[str]
+
+    def digest(self) -> str:
+        """Changes when other clips, classes or cultures are meant."""
+        content = [self.train.column("clip_id"), self.val.column("clip_id"), self.classes, self.cultures]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model on the CPU, the validation figures of the epoch that was chosen, and how training went."""
+
+    model: nn.Module
+    metrics: dict[str, Any]
+    reason: str
+    """Why training ended: "finished" or "early stopping"."""
+    seconds: float
 
 
 def fit(
     recipe: Recipe,
-    store: str | Path,
-    output: str | Path,
-    classes: list[str],
-    priors: Priors,
-    command: str,
-    runs: str | Path,
-    test_split: str | None = "test",
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Train on split "train", validate on "val", test on `test_split`, and write the bundle to `output`.
+    clips: TrainingClips,
+    model_arguments: dict[str, Any],
+    folder: str | Path,
+    heard: Callable[[Record], None] = lambda _: None,
+    checkpoints: str | None = None,
+) -> Fitted:
+    """Train on the current Ray; `heard` gets the run's records (see `tracking`).
 
-    Ray Train keeps its checkpoints and state below `runs`. `command` goes into the model card: the one line that makes
-    this bundle again. `say` gets a line per epoch. Raises ValueError for an empty split and
-    `ray.train.TrainingFailedError` when a worker fails.
+    `folder` must have been prepared by `prepare_run`; `checkpoints` is a URL for Ray Train's, where the nodes do not
+    share that folder. Raises TrainingError with advice for what would fail again: a loss that is not finite, a full
+    disk, workers that die more than `max_failures` times.
     """
-    output = Path(output).resolve()
-    train = clip_dataset(store, "train", recipe.transform, classes, priors.cultures)
-    val = clip_dataset(store, "val", recipe.transform, classes, priors.cultures)
-    count = train.count()
-    steps = count // recipe.workers // max(1, recipe.batch_size // recipe.workers)
-    if steps == 0:
-        raise ValueError(f"{count} training clips do not fill one batch of {recipe.batch_size}; use more clips")
-    arguments = model_arguments(recipe, classes, priors)
-    started = time.monotonic()
-    name = f"{recipe.name}-{time.time_ns()}"  # a used name would make Ray Train resume that run
-    progress_file = Path(runs).resolve() / f"{name}.jsonl"
-    progress_file.parent.mkdir(parents=True, exist_ok=True)
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={
-            "recipe": recipe.model_dump(),
-            "model_arguments": arguments,
-            "classes": classes,
-            "steps_per_epoch": steps,
-            "progress_file": str(progress_file),
-            "threads": max(1, (os.cpu_count() or 1) // recipe.workers),
-        },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=recipe.workers,
-            use_gpu=recipe.use_gpu,
-            resources_per_worker={"CPU": recipe.cpus_per_worker} | ({"GPU": 1} if recipe.use_gpu else {}),
-        ),
-        run_config=ray.train.RunConfig(name=name, storage_path=str(Path(runs).resolve())),
-        datasets={"train": train, "val": val},
-        dataset_config=ray.train.DataConfig(datasets_to_split=["train"]),
-    )
-    with follow(progress_file, lambda line: say(progress_line(line, recipe.epochs))):
-        result = trainer.fit()
-    seconds = time.monotonic() - started
-    assert result.checkpoint is not None
-    assert result.metrics is not None
-    model = create(recipe.model, **arguments)
-    with result.checkpoint.as_directory() as folder:
-        model.load_state_dict(load_file(str(Path(folder) / "model.safetensors")))
-    metrics: dict[str, Any] = {
-        "training": {key: value for key, value in result.metrics.items() if _plain(value)},
-        "training_seconds": round(seconds, 1),
-        "clips": {"train": count, "val": val.count()},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "seed": recipe.seed,
-        "versions": {"ray_fer": ray_fer.__version__, "ray": ray.__version__, "torch": torch.__version__},
+    folder = Path(folder).resolve()
+    _check_room(recipe)
+    pixels = recipe.keep_pixels
+    if pixels is None:
+        pixels = pixels_fit(len(clips.train) + len(clips.val), recipe.transform)
+    datasets = {
+        name: clip_dataset(part, recipe.transform, clips.classes, clips.cultures, pixels)
+        for name, part in (("train", clips.train), ("val", clips.val))
     }
-    if test_split is not None:
-        test = clip_dataset(store, test_split, recipe.transform, classes, priors.cultures)
-        metrics["test"] = evaluate(model, test, recipe, classes)
-        metrics["clips"][test_split] = test.count()
-    config = BundleConfig(
-        name=output.name,
-        version=ray_fer.__version__,
-        model=recipe.model,
-        model_config_=arguments,
-        classes=classes,
-        cultures=priors.cultures,
-        preprocessing=recipe.transform,
-    )
-    card = model_card(config, recipe, metrics, priors, command)
-    return save_bundle(output, config, model, metrics, priors.model_dump(), card)
+    labels = label_indices(clips.train, clips.classes)
+    started = time.monotonic()
+    with mailbox(heard) as box:
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={
+                "recipe": recipe.model_dump(), "model_arguments": model_arguments, "classes": clips.classes,
+                "labels": labels, "mailbox": box,
+                "alpha": inverse_frequencies(labels, len(clips.classes)) if recipe.loss.alpha == "inverse" else None,
+            },
+            scaling_config=_scaling(recipe),
+            run_config=_run_config(recipe, checkpoints or str(folder)),
+            datasets=datasets,
+            # Every worker may read every clip: which ones it takes is decided by `order`, batch by batch.
+            dataset_config=DataConfig(datasets_to_split=[]),
+        )  # fmt: skip
+        result = _result(trainer)
+    answer = result.return_value or {"reason": "finished", "error": None}
+    if answer["error"] is not None:
+        raise TrainingError(answer["error"])
+    checkpoint, metrics = _chosen(result, recipe)
+    model = create(recipe.model, **model_arguments)
+    with checkpoint.as_directory() as there:
+        model.load_state_dict(load_file(str(Path(there) / WEIGHTS)))
+    return Fitted(model.eval(), metrics, answer["reason"], round(time.monotonic() - started, 1))
 
 
-def model_arguments(recipe: Recipe, classes: list[str], priors: Priors) -> dict[str, Any]:
-    """The model's keyword arguments: the recipe's, and what the data decides (classes, cultures, AU profiles)."""
-    arguments = dict(recipe.model_config_)
-    arguments |= {"classes": len(classes), "cultures": len(priors.cultures)}
-    arguments["profiles"] = [priors.normalised[name] for name in priors.cultures]
-    arguments["global_profile"] = priors.global_profile
-    return arguments
+def check_model(recipe: Recipe, model_arguments: dict[str, Any]) -> None:
+    """Raise ValueError when the model or its optimiser cannot be made, before anything is started."""
+    try:
+        model = create(recipe.model, **model_arguments)
+    except TypeError as error:
+        raise ValueError(f"model {recipe.model}: {error}; see model_config_ of recipe {recipe.name}") from error
+    build_optimizer(model, recipe.optimizer)
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (int, float, str, dict)) or value is None
+def prepare_run(
+    folder: str | Path, recipe: Recipe, clips: TrainingClips, resume: bool = False, overwrite: bool = False
+) -> bool:
+    """Make a run's folder ready; returns whether an earlier run goes on there.
+
+    Raises FileExistsError when it holds a run and neither `resume` nor `overwrite` is set, anything else, or a run
+    with another recipe or other clips, which cannot be resumed.
+    """
+    folder = Path(folder)
+    described = {"recipe": json.loads(recipe.model_dump_json()), "clips": clips.digest()}
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / _RUN).is_file():
+            raise FileExistsError(f"{folder} is not the folder of a training run, so nothing is done; choose another")
+        if resume:
+            _check_same(folder, json.loads((folder / _RUN).read_text()), described)
+            return True
+        if not overwrite:
+            raise FileExistsError(
+                f"{folder} holds a training run; go on with --resume, start anew with --overwrite, or choose another"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _RUN).write_text(json.dumps(described, indent=1) + "\n")
+    return False
+
+
+def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [
+        f"{name} was {old.get(name)} and is {new.get(name)}"
+        for old, new in [(before["recipe"], now["recipe"])]
+        for name in new
+        if name not in _FREE and old.get(name) != new.get(name)
+    ]
+    if before["clips"] != now["clips"]:
+        changed.append("the clips are others")
+    if changed:
+        raise FileExistsError(
+            f"{folder} holds a run of something else ({'; '.join(changed)}); start anew with --overwrite"
+        )
+
+
+def _check_room(recipe: Recipe) -> None:
+    """Ray would wait, for ever and in silence, for a node that has what the recipe asks for."""
+    there, least = ray.cluster_resources(), recipe.worker_range[0]
+    for name, each, field in (("CPU", recipe.cpus_per_worker, "cpus"), ("GPU", recipe.gpus_per_worker, "gpus")):
+        fit = int(there.get(name, 0.0) / each + 1e-9) if each else least
+        if fit < least:
+            raise TrainingError(
+                f"{least} workers with {each:g} {name} each do not fit on this Ray, which has {there.get(name, 0.0):g}: "
+                f"--set workers={max(fit, 1)}, or less per worker with --set {field}_per_worker; where nodes come later, "
+                f"--set 'workers=[{max(fit, 1)}, {least}]'"
+            )
+
+
+def _scaling(recipe: Recipe) -> ScalingConfig:
+    least, most = recipe.worker_range
+    resources = {"CPU": recipe.cpus_per_worker} | ({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})
+    return ScalingConfig(
+        num_workers=least if least == most else (least, most), use_gpu=recipe.gpus_per_worker > 0,
+        resources_per_worker=resources, elastic_resize_monitor_interval_s=recipe.resize_every_s,
+    )  # fmt: skip
+
+
+def _run_config(recipe: Recipe, storage: str) -> RunConfig:
+    return RunConfig(
+        name=CHECKPOINTS,
+        storage_path=storage,
+        failure_config=FailureConfig(max_failures=recipe.max_failures),
+        checkpoint_config=CheckpointConfig(
+            num_to_keep=recipe.keep, checkpoint_score_attribute=f"val_{recipe.monitor}",
+            checkpoint_score_order=recipe.monitor_mode,
+        ),
+    )  # fmt: skip
+
+
+def _result(trainer: TorchTrainer) -> Result:
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if is_disk_full(error):
+            raise TrainingError(
+                "no space left for checkpoints: free some, or keep fewer with --set keep=1; then go on with --resume"
+            ) from error
+        failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+        what = next((str(one).strip().splitlines()[-1] for one in failures.values()), str(error).strip())
+        if any(isinstance(one, ray.exceptions.RayActorError) for one in failures.values()):
+            what = f"a worker died more often than max_failures allows (out of memory?): {what}"
+            raise TrainingError(f"{what}; go on with --resume") from error
+        raise
+
+
+def _chosen(result: Result, recipe: Recipe) -> tuple[ray.train.Checkpoint, dict[str, Any]]:
+    """The checkpoint whose weights are kept, and its metrics."""
+    figure = f"val_{recipe.monitor}"
+    kept: Sequence[tuple[ray.train.Checkpoint, dict[str, Any]]] = result.best_checkpoints or []
+    scored = [(checkpoint, metrics) for checkpoint, metrics in kept if figure in metrics]
+    if recipe.select == "last" or not scored:
+        assert result.checkpoint is not None
+        return result.checkpoint, dict(result.metrics or {})
+    best = (min if recipe.monitor_mode == "min" else max)(metrics[figure] for _, metrics in scored)
+    return next((checkpoint, dict(metrics)) for checkpoint, metrics in scored if metrics[figure] == best)

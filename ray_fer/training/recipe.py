@@ -1,76 +1,161 @@
-"""Recipes: everything that decides a training run, typed, printable and stored in the bundle."""
+"""What a recipe may say: everything that decides a training run, typed, printable, kept in the bundle.
+
+The recipes themselves are in `ray_fer.training.recipes`, one file per paper.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ray_fer.models.transform import Augment, TransformConfig
 
 
-class Recipe(BaseModel):
-    """One training run. `model_config_` holds the model's keyword arguments except classes, cultures and priors."""
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), validate_default=True)
 
-    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+class ParameterGroup(_Strict):
+    """Parameters with a rate or weight decay of their own: those whose name the regular expression `match` finds."""
+
+    match: str
+    lr_scale: float = Field(1.0, ge=0, description="times the rate of all others; 0 freezes them")
+    weight_decay: float | None = Field(None, ge=0, description="instead of the optimiser's")
+
+
+class OptimizerConfig(_Strict):
+    """The optimiser, its rate, and how gradients are clipped."""
+
+    name: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
+    groups: list[ParameterGroup] = Field(default_factory=list, description="the first group that matches counts")
+
+
+class ScheduleConfig(_Strict):
+    """How the rate changes: by step (constant, cosine), by epoch (exponential), or when validation stalls (plateau)."""
+
+    name: Literal["constant", "cosine", "exponential", "plateau"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of all steps in which the rate rises linearly")
+    min_lr: float = Field(0.0, ge=0)
+    gamma: float = Field(0.9, gt=0, le=1, description="exponential: factor per epoch")
+    factor: float = Field(0.1, gt=0, lt=1, description="plateau: factor when it stalls")
+    patience: int = Field(3, ge=0, description="plateau: epochs without improvement that are waited for")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.name == "plateau" and self.warmup:
+            raise ValueError("a plateau schedule has no warm-up; choose one of them")
+        return self
+
+
+class LossConfig(_Strict):
+    """Focal loss with label smoothing; gamma 0 is cross-entropy."""
+
+    gamma: float = Field(2.0, ge=0)
+    smoothing: float = Field(0.1, ge=0, lt=1)
+    alpha: Literal["none", "inverse"] = Field(
+        "none", description="inverse: weight classes by the inverse of their share of the training clips"
+    )
+
+
+class Recipe(_Strict):
+    """One training run. `model_config_` holds the model's keyword arguments except classes, cultures and priors."""
 
     name: str
     model: str = "cafer"
     model_config_: dict[str, Any] = Field(default_factory=dict)
     transform: TransformConfig = Field(default_factory=TransformConfig)
     augment: Augment | None = Field(default_factory=Augment)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    loss: LossConfig = Field(default_factory=LossConfig)
+
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(8, ge=1, description="clips per step over all workers")
-    learning_rate: float = Field(1e-5, gt=0)
-    weight_decay: float = 0.01
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of all steps with a rising rate; then cosine to zero")
-    gradient_clip: float = Field(1.0, gt=0)
-    focal_gamma: float = Field(2.0, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    evaluate_every: int = Field(1, ge=1, description="epochs between validations")
-    workers: int = Field(2, ge=1)
-    cpus_per_worker: float = Field(
-        0.5, gt=0, description="kept below 1 so that Ray Data tasks find room on a small machine"
+    accumulate: int = Field(1, ge=1, description="parts in which a worker computes its share of a batch")
+    sampling: Literal["shuffle", "balanced"] = Field(
+        "shuffle", description="balanced: clips are drawn so that all classes are equally frequent"
     )
-    use_gpu: bool = False
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    compile: bool = Field(False, description="torch.compile")
+    sync_batchnorm: bool = Field(False, description="batch statistics over all workers")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay per step of averaged weights, which are then used")
+
+    monitor: Literal["uar", "war", "macro_f1", "loss"] = Field("uar", description="validation figure that decides")
+    select: Literal["best", "last"] = Field("best", description="epoch whose weights are kept")
+    early_stopping: int | None = Field(None, ge=1, description="epochs without improvement after which to stop")
+    evaluate_every: int = Field(1, ge=1, description="epochs between validations")
+    checkpoint_every: int | None = Field(None, ge=1, description="steps between checkpoints within an epoch")
+    keep: int = Field(2, ge=1, description="best checkpoints that are kept, beside the latest")
+
+    tell_culture: bool = Field(False, description="tell the model the culture of clips that it is tested on")
+    keep_pixels: bool | None = Field(
+        None, description="keep decoded clips in Ray's object store instead of JPEGs (default: if they are small)"
+    )
+    workers: int | Annotated[tuple[int, int], Field(description="(fewest, most): elastic")] = 2
+    resize_every_s: float = Field(60.0, gt=0, description="how often an elastic run looks for nodes that came")
+    cpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float = Field(0.0, ge=0, description="a part of a GPU packs several workers on one")
+    max_failures: int = Field(3, ge=-1, description="deaths of workers after which to give up; -1: never")
     seed: int = 42
 
+    @model_validator(mode="after")
+    def _check_workers(self) -> Self:
+        least, most = self.worker_range
+        if not 1 <= least <= most:
+            raise ValueError(f"workers {self.workers}: give a number, or the fewest and the most")
+        return self
 
-def cafer() -> Recipe:
-    """The paper's values (section IV): AdamW 1e-5, batch 8, clip 1.0, focal loss with smoothing 0.1."""
-    return Recipe(
-        name="cafer", model="cafer", model_config_={"embedding_dim": 128, "dropout": 0.3}, workers=4, epochs=50
-    )
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+    @property
+    def monitor_mode(self) -> Literal["min", "max"]:
+        """Whether less or more of what is monitored is better."""
+        return "min" if self.monitor == "loss" else "max"
 
 
-def cafer_small(epochs: int = 18) -> Recipe:
-    """CA-FER small enough to learn SynthFER from nothing on two CPU cores.
+def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with `settings` such as "optimizer.lr=3e-4", "augment=null" or "model_config_.dropout=0.1".
 
-    The same system at 64 px with patch 8, 128 dimensions, 3 + 2 layers, and two changes that a small model without
-    pretraining needs: a convolutional stem, and frame differences as further input channels.
+    Values are JSON; what is not JSON is text. Raises ValueError that names the fields there are.
     """
-    return Recipe(
-        name="cafer-small",
-        model="cafer",
-        model_config_={
-            "embedding_dim": 32,
-            "culture_dropout": 0.5,
-            "dropout": 0.2,
-            "difference": True,
-            "vivit": {
-                "size": 64, "patch": 8, "dim": 128, "spatial_depth": 3, "temporal_depth": 2,
-                "heads": 4, "mlp_dim": 256, "stem_dim": 32,
-            },
-        },
-        transform=TransformConfig(left=0.09, top=0.107, side=0.82, canvas=96, zoom=0.85, size=64),
-        epochs=epochs,
-        batch_size=16,
-        learning_rate=1e-3,
-        weight_decay=0.05,
-        warmup=0.15,
-        focal_gamma=1.0,
-        evaluate_every=3,
-    )  # fmt: skip
+    values = recipe.model_dump()
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"{setting!r} sets nothing; write FIELD=VALUE, such as optimizer.lr=3e-4")
+        *parents, last = path.strip().split(".")
+        place = values
+        for depth, name in enumerate(parents):
+            place = _below(place, name, ".".join(parents[: depth + 1]))
+        if parents[:1] != ["model_config_"] and last not in place:  # a model knows its own arguments
+            raise ValueError(f"{path}: no such field; there are {', '.join(place)}")
+        place[last] = _value(text)
+    return Recipe.model_validate(values)
 
 
-RECIPES = {"cafer": cafer, "cafer-small": cafer_small}
+def _below(place: dict[str, Any], name: str, path: str) -> dict[str, Any]:
+    if name not in place:
+        raise ValueError(f"{path}: no such field; there are {', '.join(place)}")
+    if place[name] is None:
+        place[name] = {}
+    if not isinstance(place[name], dict):
+        raise ValueError(f"{path} is {place[name]!r} and has no fields")
+    return place[name]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,4 +1,4 @@
-"""One training run from its options: what `ray-fer train` and `jobs/train_cafer.py` call."""
+"""One training run from its options: what `ray-fer train` and the training jobs call."""
 
 from __future__ import annotations
 
@@ -7,72 +7,149 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ray_fer.action_units.profiles import read_priors
-from ray_fer.labels import EXPRESSIONS
-from ray_fer.training.fit import fit
-from ray_fer.training.recipe import RECIPES, Recipe
-from ray_fer.training.synthfer import EPOCHS, SIZES, train_on_synthfer
+from ray_fer.action_units.profiles import Priors, read_priors
+from ray_fer.preprocessing.store_index import ClipIndex, read_index
+from ray_fer.training.bundles import Written, model_arguments, write_bundle
+from ray_fer.training.fit import Fitted, TrainingClips, check_model, fit, prepare_run
+from ray_fer.training.mailbox import Record
+from ray_fer.training.parts import classes_of, cultures_of, held_out
+from ray_fer.training.recipe import Recipe, overridden
+from ray_fer.training.recipes import recipe as recipe_named
+from ray_fer.training.synthfer import EPOCHS, SIZES, synthfer_clips
+from ray_fer.training.tracking import trackers
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a run is kept: its folder, what to do with an earlier run there, and who else is told of it."""
+
+    run: Path
+    resume: bool = False
+    overwrite: bool = False
+    checkpoints: str | None = None
+    """URL for Ray Train's checkpoints where nodes do not share `run`."""
+    tensorboard: bool = True
+    mlflow: str | None = None
+    """Folder or address of an MLflow."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Where the clips come from (`store` with `priors`, or `synthfer`), which recipe, and what to change in it."""
+    """Where the clips come from (`store`, or rendered `synthfer`), which recipe, and what to change in it."""
 
     output: Path
-    store: Path | None = None
+    store: str | None = None
     priors: Path | None = None
     synthfer: str | None = None
     recipe: str = "cafer-small"
+    settings: tuple[str, ...] = ()
+    val_share: float = 0.1
+    """Share of the training clips that validates where the store has no split "val"."""
     work: Path | None = None
-    epochs: int | None = None
-    workers: int | None = None
-    use_gpu: bool = False
-    seed: int = 42
+    """Where SynthFER is rendered to; a temporary folder when None."""
+    keeping: Keeping | None = None
+    """Beside the output when None."""
+    job: str = "jobs/train_cafer.py"
 
     def check(self) -> None:
         """Raise ValueError for options that do not go together, before anything is started."""
-        if self.recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {self.recipe!r}; expected one of {', '.join(RECIPES)}")
         if (self.store is None) == (self.synthfer is None):
-            raise ValueError("give either --store (with --priors) or --synthfer")
+            raise ValueError("give either --store (a clip store) or --synthfer")
         if self.synthfer is not None and self.synthfer not in SIZES:
             raise ValueError(f"unknown SynthFER size {self.synthfer!r}; expected one of {', '.join(SIZES)}")
-        if self.store is not None and self.priors is None:
-            raise ValueError("--store needs --priors; `ray-fer aus STORE TABLE --priors priors.json` makes them")
+        if self.keeping is not None and self.keeping.resume and self.synthfer is not None and self.work is None:
+            raise ValueError("--resume with --synthfer needs the --work folder of the run that it goes on with")
+        self.resolved()
 
     def resolved(self) -> Recipe:
-        """The recipe with this run's changes."""
-        recipe = RECIPES[self.recipe]()
-        epochs = self.epochs
-        if epochs is None and self.synthfer is not None and self.recipe == "cafer-small":
-            epochs = EPOCHS[self.synthfer]
-        changes = {"epochs": epochs, "workers": self.workers, "seed": self.seed, "use_gpu": self.use_gpu}
-        return Recipe.model_validate(recipe.model_dump() | {k: v for k, v in changes.items() if v is not None})
+        """The recipe with this run's changes. Raises ValueError as `overridden`."""
+        recipe = recipe_named(self.recipe)
+        if self.synthfer is not None and self.recipe == "cafer-small":
+            recipe = recipe.model_copy(update={"epochs": EPOCHS[self.synthfer]})
+        return overridden(recipe, self.settings)
 
     def command(self) -> str:
         """The line that repeats this run, for the model card."""
-        words = ["python", "jobs/train_cafer.py"]
-        for name in ("synthfer", "store", "priors", "recipe", "epochs", "workers", "seed", "output"):
+        words = ["python", self.job]
+        for name in ("synthfer", "store", "priors", "recipe", "output"):
             value = getattr(self, name)
             if value is not None and value != getattr(type(self), name, None):
-                words += [f"--{name}", shlex.quote(str(value))]
-        return " ".join([*words, "--gpu"] if self.use_gpu else words)
+                words += [f"--{name}", str(value)]
+        return shlex.join([*words, *(word for one in self.settings for word in ("--set", one))])
 
 
-def run_training(options: TrainOptions, say: Callable[[str], None] = print) -> Path:
-    """Train on the current Ray cluster; returns the bundle's folder. Raises as `fit` does."""
+def run_training(options: TrainOptions, say: Say = print) -> Written:
+    """Train on the current Ray cluster, test on split "test" if there is one, and write the bundle.
+
+    Raises ValueError, FileNotFoundError or FileExistsError for what the user has to mend.
+    """
     options.check()
     recipe = options.resolved()
+    keeping = options.keeping or Keeping(options.output.with_name(options.output.name + ".run"))
     say(recipe.model_dump_json(indent=1))
-    with tempfile.TemporaryDirectory(prefix="ray-fer-train-") as temporary:
-        work = options.work or Path(temporary)
-        if options.synthfer is not None:
-            size = SIZES[options.synthfer]
-            return train_on_synthfer(recipe, options.output, work, size, options.seed, options.command(), say)
+    if options.synthfer is None:
         assert options.store is not None
-        assert options.priors is not None
-        priors = read_priors(options.priors)
-        return fit(
-            recipe, options.store, options.output, list(EXPRESSIONS), priors, options.command(), work / "runs", say=say
-        )
+        priors = None if options.priors is None else read_priors(options.priors)
+        index = read_index(options.store)
+        return train_on(index, priors, recipe, options.output, options.command(), keeping, say, options.val_share)
+    with tempfile.TemporaryDirectory(prefix="ray-fer-synthfer-") as temporary:
+        rendered = synthfer_clips(SIZES[options.synthfer], recipe, options.work or Path(temporary), say)
+        return train_on(
+            read_index(rendered.store), rendered.priors, recipe, options.output, options.command(), keeping, say,
+            more={"stage_seconds": rendered.seconds, "subjects": rendered.subjects},
+        )  # fmt: skip
+
+
+def train_on(
+    index: ClipIndex,
+    priors: Priors | None,
+    recipe: Recipe,
+    output: Path,
+    command: str,
+    keeping: Keeping,
+    say: Say = print,
+    val_share: float = 0.1,
+    more: dict[str, Any] | None = None,
+) -> Written:
+    """Train on split "train" of `index`, validate on "val" or a share of it, test on "test", and write the bundle."""
+    train = index.split("train")
+    if "val" in index.column("split"):
+        val = index.split("val")
+    else:
+        train, val = held_out(train, val_share, recipe.seed)
+        say(f'no split "val": {len(val)} of the training clips validate, of subjects of their own where they are known')
+    cultures = cultures_of(index) if priors is None else priors.cultures
+    clips = TrainingClips(train, val, classes_of(index), cultures)
+    test = index.split("test") if "test" in index.column("split") else None
+    fitted = fit_and_track(recipe, clips, priors, keeping, say)
+    return write_bundle(output, recipe, clips, fitted, priors, command, test, more)
+
+
+def fit_and_track(recipe: Recipe, clips: TrainingClips, priors: Priors | None, keeping: Keeping, say: Say) -> Fitted:
+    """`fit`, with the run's folder prepared and its records given to all trackers."""
+    arguments = model_arguments(recipe, clips, priors)
+    check_model(recipe, arguments)
+    prepare_run(keeping.run, recipe, clips, keeping.resume, keeping.overwrite)
+    listening = trackers(
+        keeping.run, recipe.name, recipe.model_dump(mode="json"), keeping.tensorboard, keeping.mlflow, say
+    )
+
+    def heard(record: Record) -> None:
+        for tracker in listening:
+            tracker.heard(record)
+
+    error: str | None = "interrupted"
+    try:
+        fitted = fit(recipe, clips, arguments, keeping.run, heard, keeping.checkpoints)
+        error = None
+    except Exception as raised:
+        error = str(raised)
+        raise
+    finally:
+        for tracker in listening:
+            tracker.close(error)
+    return fitted

@@ -1,20 +1,19 @@
-"""SynthFER from nothing to a bundle, through the real path: render, preprocess, AUs, priors, train."""
+"""SynthFER from nothing to clips that can be trained on, through the real path: render, preprocess, AUs, priors."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray_fer.action_units.profiles import Priors
 from ray_fer.datasets.manifest import read_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, plan
-from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
+from ray_fer.labels import SYNTHETIC_CULTURES
 from ray_fer.preprocessing.aus import compute_priors, extract_aus
 from ray_fer.preprocessing.clips import ClipOptions, preprocess
-from ray_fer.training.fit import fit
 from ray_fer.training.recipe import Recipe
 from ray_fer.video.sampling import Sampling
 
@@ -39,18 +38,20 @@ EPOCHS = {"demo": 25, "packaged": 16}
 """Epochs of recipe `cafer-small` that go with each size."""
 
 
-def train_on_synthfer(
-    recipe: Recipe,
-    output: Path,
-    work: Path,
-    size: SynthFerSize,
-    seed: int,
-    command: str,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Render clips into `work`, run every stage on the current Ray cluster, write the bundle to `output`.
+@dataclass(frozen=True)
+class Rendered:
+    """A clip store of SynthFER with its priors; how long each stage took, and the subjects of each split."""
 
-    Each stage's duration is said and kept in the bundle's metrics. Raises RuntimeError when a clip is lost.
+    store: str
+    priors: Priors
+    seconds: dict[str, float]
+    subjects: dict[str, list[str]]
+
+
+def synthfer_clips(size: SynthFerSize, recipe: Recipe, work: Path, say: Callable[[str], None] = print) -> Rendered:
+    """Render clips into `work` and run every stage before training on the current Ray cluster.
+
+    What an interrupted run has finished there is not done again. Raises RuntimeError when a clip is lost.
     """
     seconds: dict[str, float] = {}
 
@@ -59,30 +60,25 @@ def train_on_synthfer(
         say(f"{stage}: {seconds[stage]:.0f} s")
 
     started = time.monotonic()
-    options = SynthOptions(seed=seed)
+    options = SynthOptions(seed=recipe.seed)
     specs = plan(dataclasses.asdict(size), options)
     say(f"rendering {len(specs)} SynthFER clips")
-    manifest = generate(specs, work / "synthfer", options=options, overwrite=True)
+    manifest = work / "synthfer" / "manifest.parquet"
+    if not manifest.is_file():  # written last
+        manifest = generate(specs, work / "synthfer", options=options, overwrite=True)
     timed("render", started)
     started = time.monotonic()
     clips = ClipOptions(sampling=Sampling(frames=recipe.transform.frames))
-    summary = preprocess(manifest, work / "clips", clips, overwrite=True)
+    summary = preprocess(manifest, work / "clips", clips, resume=True)
     if summary.failed:
         raise RuntimeError(f"{len(summary.failed)} SynthFER clips failed, the first: {summary.failed[0].reason}")
     timed("preprocess", started)
     started = time.monotonic()
-    aus = extract_aus(summary.store, work / "aus", overwrite=True)
+    aus = extract_aus(summary.store, work / "aus", resume=True)
     priors = compute_priors(aus.store, list(SYNTHETIC_CULTURES))
     priors.write(work / "priors.json")
     timed("action units and priors", started)
-    started = time.monotonic()
-    bundle = fit(recipe, summary.store, output, list(EXPRESSIONS), priors, command, work / "runs", say=say)
-    timed("train and test", started)
-    metrics = json.loads((bundle / "metrics.json").read_text())
-    metrics["stage_seconds"] = seconds
-    metrics["subjects"] = {
-        split: sorted({row["subject_id"] for row in read_manifest(manifest) if row["split"] == split})
-        for split in ("train", "val", "test")
-    }
-    (bundle / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    return bundle
+    subjects: dict[str, set[str]] = {}
+    for row in read_manifest(manifest):
+        subjects.setdefault(row["split"], set()).add(row["subject_id"])
+    return Rendered(summary.store, priors, seconds, {split: sorted(names) for split, names in subjects.items()})

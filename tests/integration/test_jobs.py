@@ -138,7 +138,7 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     check_priors(table, priors_file)
 
     done = cluster.submit(
-        "jobs/train_cafer.py", "--store", store, "--priors", priors_file, "--output", output, "--epochs", "3"
+        "jobs/train_cafer.py", "--store", store, "--priors", priors_file, "--output", output, "--set", "epochs=3"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 3/3" in done.stdout
@@ -147,7 +147,7 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     assert bundle.config.cultures == list(SYNTHETIC_CULTURES)
     assert bundle.metrics["clips"] == {"train": 112, "val": 28, "test": 28}
     assert sum(map(sum, bundle.metrics["test"]["confusion"])) == 28
-    assert "--epochs 3" in (output / "README.md").read_text()
+    assert "--set epochs=3" in (output / "README.md").read_text()
     assert len(list(predict_video(output, media_folder() / "single_face.mp4"))) == 3
 
     check_stream(cluster, output, environment)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torchvision.transforms.v2 import functional as vision
 
-from ray_fer.models.transform import IMAGENET_MEAN, IMAGENET_STD, Augment, TransformConfig, normalise, prepare
+from ray_fer.models.transform import IMAGENET_MEAN, IMAGENET_STD, Augment, TransformConfig, draw, normalise, prepare
 
 
 def crops(seed: int = 0) -> torch.Tensor:
@@ -43,8 +43,8 @@ def test_zoom_is_a_central_crop() -> None:
 def test_augmentation_is_the_same_for_all_frames_of_a_clip_and_differs_between_clips() -> None:
     config = TransformConfig(canvas=64, size=48, zoom=0.9)
     still = prepare(crops(3)[:1].expand(4, -1, -1, -1), config)
-    torch.manual_seed(0)
-    clips = normalise(torch.stack([still, still]), config, Augment())
+    drawn = draw(2, config, Augment(), torch.Generator().manual_seed(0))
+    clips = normalise(torch.stack([still, still]), config, drawn)
     torch.testing.assert_close(clips[0, 0], clips[0, 3])
     assert not torch.allclose(clips[0, 0], clips[1, 0], atol=0.05)
 
@@ -53,4 +53,14 @@ def test_augmentation_of_strength_zero_changes_nothing() -> None:
     config = TransformConfig(canvas=64, size=48, zoom=0.9)
     clip = prepare(crops(4), config)[None]
     off = Augment(flip=False, rotate=0, scale=0, aspect=0, shift=0, colour=0, gamma=0, grey=0)
-    torch.testing.assert_close(normalise(clip, config, off), normalise(clip, config), atol=1e-3, rtol=1e-3)
+    drawn = draw(1, config, off)
+    torch.testing.assert_close(normalise(clip, config, drawn), normalise(clip, config), atol=1e-3, rtol=1e-3)
+
+
+def test_a_share_of_a_draw_changes_a_clip_as_the_whole_draw_does() -> None:
+    config = TransformConfig(canvas=64, size=48, zoom=0.9)
+    clips = torch.stack([prepare(crops(seed), config) for seed in range(5)])
+    drawn = draw(5, config, Augment(), torch.Generator().manual_seed(1))
+    whole = normalise(clips, config, drawn)
+    share = torch.tensor([3, 1])
+    torch.testing.assert_close(normalise(clips[share], config, drawn.rows(share)), whole[share])

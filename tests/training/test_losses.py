@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
-
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from ray_fer.training.loop import rate_factor
-from ray_fer.training.losses import focal_loss
+from ray_fer.training.losses import focal_loss, inverse_frequencies
 
 LOGITS = torch.randn(32, 7, generator=torch.Generator().manual_seed(0))
 TARGET = torch.randint(7, (32,), generator=torch.Generator().manual_seed(1))
@@ -52,10 +49,16 @@ def test_gradient_is_finite_at_extremes() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_rate_rises_then_follows_a_cosine_to_zero() -> None:
-    factors = [rate_factor(step, 100, 0.2) for step in range(101)]
-    assert all(a < b for a, b in pairwise(factors[:21]))
-    assert factors[20] == 1.0
-    assert factors[60] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
-    assert factors[100] == pytest.approx(0.0, abs=1e-12)
-    assert rate_factor(0, 10, 0.0) == 1.0
+def test_class_weights_are_a_weighted_mean_over_clips() -> None:
+    alpha = torch.tensor([0.5, 2.0, 1.0, 0.0, 3.0, 1.0, 1.0])
+    ours = focal_loss(LOGITS, TARGET, gamma=0.0, smoothing=0.0, alpha=alpha)
+    each = functional.cross_entropy(LOGITS, TARGET, weight=alpha, reduction="none")
+    torch.testing.assert_close(ours, each.mean())
+
+
+def test_inverse_frequencies_give_every_class_the_same_say() -> None:
+    labels = np.repeat([0, 1, 3], [6, 3, 1])
+    weights = inverse_frequencies(labels, 4)
+    assert weights[2] == 0
+    said = np.bincount(labels, np.array(weights)[labels], minlength=4)
+    np.testing.assert_allclose(said[[0, 1, 3]], 10 / 3)

@@ -1,66 +1,104 @@
-"""Options and recipes: what goes together, what is refused, and that a card repeats its run."""
+"""Options: what goes together, what is refused, that a card repeats its run, and folders of earlier runs."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from ray_fer.training.progress import append, follow, progress_line
-from ray_fer.training.recipe import RECIPES, Recipe, cafer
-from ray_fer.training.run import TrainOptions
-
-
-def test_cafer_has_the_papers_values() -> None:
-    recipe = cafer()
-    assert (recipe.learning_rate, recipe.batch_size, recipe.gradient_clip) == (1e-5, 8, 1.0)
-    assert (recipe.label_smoothing, recipe.focal_gamma) == (0.1, 2.0)
-    assert recipe.model_config_["embedding_dim"] == 128
-    assert (recipe.transform.size, recipe.transform.frames, recipe.transform.zoom) == (224, 16, 1.0)
+from ray_fer.preprocessing.store_index import read_index
+from ray_fer.training.bundles import model_arguments
+from ray_fer.training.fit import check_model, prepare_run
+from ray_fer.training.parts import classes_of, cultures_of, held_out
+from ray_fer.training.run import Keeping, TrainOptions
+from tests.clip_stores import colour_store
+from tests.training_runs import tiny_recipe, training_clips
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_survive_json(name: str) -> None:
-    recipe = RECIPES[name]()
-    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
-
-
-def test_typos_and_nonsense_in_recipes_are_refused() -> None:
-    with pytest.raises(ValidationError, match="learnin_rate"):
-        Recipe.model_validate({"name": "x", "learnin_rate": 1.0})
-    with pytest.raises(ValidationError, match="greater than 0"):
-        Recipe(name="x", learning_rate=-1.0)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return colour_store(tmp_path_factory.mktemp("colours") / "store", {"train": 70, "val": 14})
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"recipe": "sota"}, "unknown recipe 'sota'"),
+        ({"recipe": "sota", "synthfer": "demo"}, "unknown recipe 'sota'"),
         ({}, "either --store"),
-        ({"store": Path("s"), "synthfer": "demo"}, "either --store"),
+        ({"store": "s", "synthfer": "demo"}, "either --store"),
         ({"synthfer": "huge"}, "unknown SynthFER size"),
-        ({"store": Path("s")}, "needs --priors"),
+        ({"store": "s", "settings": ("epoch=3",)}, "no such field"),
+        ({"synthfer": "demo", "keeping": Keeping(Path("r"), resume=True)}, "needs the --work folder"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        TrainOptions(output=Path("out"), **{"recipe": "cafer-small", **options}).check()  # type: ignore[arg-type]
+        TrainOptions(output=Path("out"), **options).check()  # type: ignore[arg-type]
 
 
 def test_the_command_of_the_card_repeats_the_run() -> None:
-    options = TrainOptions(output=Path("my model"), synthfer="demo", seed=7, work=Path("/tmp/w"))
-    assert options.command() == "python jobs/train_cafer.py --synthfer demo --seed 7 --output 'my model'"
+    options = TrainOptions(output=Path("my model"), synthfer="demo", settings=("seed=7",), work=Path("/tmp/w"))
+    expected = "python jobs/train_cafer.py --synthfer demo --output 'my model' --set seed=7"
+    assert options.command() == expected
     assert options.resolved().seed == 7
+    assert options.resolved().epochs == 25, "what SynthFER of that size needs"
 
 
-def test_progress_is_followed_line_by_line(tmp_path: Path) -> None:
-    path, heard = tmp_path / "runs" / "p.jsonl", []
-    path.parent.mkdir()
-    with follow(path, heard.append):
-        append(path, {"epoch": 1, "loss": 1.5, "clips_per_s": 10.0})
-        append(path, {"epoch": 2, "loss": 1.25, "clips_per_s": 10.0, "val_uar": 0.5, "val_war": 0.25})
-    assert [line["epoch"] for line in heard] == [1, 2]
-    assert progress_line(heard[1], 9) == "epoch 2/9  loss 1.250  10.0 clips/s  val UAR 0.500  WAR 0.250"
-    assert json.loads(path.read_text().splitlines()[0])["loss"] == 1.5
+def test_a_run_s_folder_is_not_taken_by_mistake(store: Path, tmp_path: Path) -> None:
+    clips, folder = training_clips(store), tmp_path / "run"
+    assert not prepare_run(folder, tiny_recipe(), clips)
+    with pytest.raises(FileExistsError, match="go on with --resume, start anew with --overwrite"):
+        prepare_run(folder, tiny_recipe(), clips)
+    assert prepare_run(folder, tiny_recipe("workers=4"), clips, resume=True), "how many workers is free"
+    with pytest.raises(FileExistsError, match="batch_size was 8 and is 16"):
+        prepare_run(folder, tiny_recipe("batch_size=16"), clips, resume=True)
+    fewer = replace(clips, train=clips.train.where(lambda row: row["clip_id"] != "train-0000"))
+    with pytest.raises(FileExistsError, match="the clips are others"):
+        prepare_run(folder, tiny_recipe(), fewer, resume=True)
+    assert not prepare_run(folder, tiny_recipe("batch_size=16"), clips, overwrite=True)
+
+
+def test_somebody_s_folder_is_left_alone(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not the folder of a training run"):
+        prepare_run(tmp_path, tiny_recipe(), training_clips(store), overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_held_out_clips_are_of_other_subjects_and_of_all_labels(store: Path) -> None:
+    train = read_index(store).split("train")
+    rest, val = held_out(train, 0.2)
+    assert len(rest) + len(val) == len(train)
+    assert not set(rest.column("subject_id")) & set(val.column("subject_id"))
+    assert set(val.column("label")) == set(train.column("label"))
+    again = held_out(train, 0.2)[1]
+    assert again.column("clip_id") == val.column("clip_id")
+
+
+def test_one_subject_cannot_be_held_out(store: Path) -> None:
+    one = read_index(store).where(lambda row: row["subject_id"] == "train-0")
+    with pytest.raises(ValueError, match="leave none for validation"):
+        held_out(one)
+
+
+def test_classes_and_cultures_come_from_the_clips(store: Path, tmp_path: Path) -> None:
+    index = read_index(store)
+    assert classes_of(index)[:2] == ["Angry", "Disgust"]
+    assert cultures_of(index) == ["A", "B"]
+    few = colour_store(tmp_path / "micro", {"train": 9}, classes=("Negative", "Positive", "Surprise"))
+    assert classes_of(read_index(few)) == ["Negative", "Positive", "Surprise"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["model_config_.layers=3"], "model cafer: .*layers.*; see model_config_ of recipe tiny"),
+        (["model_config_.conditioning=au"], "needs AU profiles: run `ray-fer priors`"),
+        (['optimizer.groups=[{"match": "head"}]'], "no parameter's name matches 'head'"),
+    ],
+)
+def test_a_model_that_cannot_be_made_is_told_at_once(store: Path, settings: list[str], reason: str) -> None:
+    recipe, clips = tiny_recipe(*settings), training_clips(store)
+    with pytest.raises(ValueError, match=reason):
+        check_model(recipe, model_arguments(recipe, clips, None))

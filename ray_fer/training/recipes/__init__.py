@@ -1,0 +1,20 @@
+"""The recipes, by the name that `--recipe` takes; one module per paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ray_fer.training.recipe import Recipe
+from ray_fer.training.recipes.cafer import cafer, cafer_small
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"cafer": cafer, "cafer-small": cafer_small}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises ValueError that lists them."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]()
+
+
+__all__ = ["RECIPES", "recipe"]

@@ -1,0 +1,69 @@
+"""Clip stores for tests of training and evaluation, written without any video: colours tell the label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ray_fer import storage
+from ray_fer.labels import EXPRESSIONS
+from ray_fer.preprocessing.clips import ClipOptions, store_schema
+from ray_fer.preprocessing.shards import Shard, shard_bytes
+from ray_fer.preprocessing.store import FAILURES
+from ray_fer.video.images import encode_jpeg
+from ray_fer.video.sampling import Sampling
+
+SIDE = 32
+
+
+def colour_store(
+    folder: Path,
+    clips: dict[str, int],
+    frames: int = 4,
+    classes: Sequence[str] = EXPRESSIONS,
+    cultures: Sequence[str] = ("A", "B"),
+    subjects: int = 6,
+    shard_rows: int = 10,
+    noise: float = 60.0,
+    folds: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels)."""
+    rng = np.random.default_rng(seed)
+    colours = np.random.default_rng(99).uniform(60, 195, (len(classes), 3))
+    options = ClipOptions(sampling=Sampling(frames=frames))
+    schema = store_schema(options)
+    rows = []
+    for split, count in clips.items():
+        for number in range(count):
+            label = number % len(classes)
+            images = rng.normal(colours[label], noise, (frames, SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+            empty = {field.name: None for field in schema}
+            rows.append(
+                empty | {
+                    "clip_id": f"{split}-{number:04d}", "dataset": "colours", "path": f"{split}-{number:04d}.mp4",
+                    "media": "video", "label": classes[label], "culture": cultures[number // 2 % len(cultures)],
+                    "subject_id": f"{split}-{number // len(classes) % subjects}", "split": split,
+                    "fold": None if folds is None else 1 + number // len(classes) % subjects % folds,
+                    "frames": [encode_jpeg(image) for image in images], "landmarks": [0.0] * (frames * 478 * 3),
+                    "blendshapes": [0.0] * (frames * 52), "face_found": [True] * frames,
+                    "timestamps": [float(i) for i in range(frames)], "frame_index": list(range(frames)),
+                }
+            )  # fmt: skip
+    (folder / "clips").mkdir(parents=True)
+    starts = range(0, len(rows), shard_rows)
+    for number, start in enumerate(starts):
+        shard = Shard(number, [], "test")
+        table = pa.Table.from_pylist(rows[start : start + shard_rows], schema=schema)
+        (folder / "clips" / shard.file_name).write_bytes(shard_bytes(table, shard, []))
+    about = {
+        "kind": "clips", "shard_rows": shard_rows, "shards": len(starts), "source": "colours",
+        "options": options.model_dump(mode="json"),
+    }  # fmt: skip
+    (folder / "store.json").write_text(json.dumps(about))
+    storage.write_bytes(folder / FAILURES, b"")
+    return folder
