@@ -166,12 +166,14 @@ def _check_room(recipe: Recipe) -> None:
     """Ray would wait, for ever and in silence, for a node that has what the recipe asks for."""
     there, least = ray.cluster_resources(), recipe.worker_range[0]
     for name, each, field in (("CPU", recipe.cpus_per_worker, "cpus"), ("GPU", recipe.gpus_per_worker, "gpus")):
-        fit = int(there.get(name, 0.0) / each + 1e-9) if each else least
-        if fit < least:
+        has = there.get(name, 0.0)
+        room = int(has / each + 1e-9) if each else least
+        if room < least:
+            few = max(room, 1)
             raise TrainingError(
-                f"{least} workers with {each:g} {name} each do not fit on this Ray, which has {there.get(name, 0.0):g}: "
-                f"--set workers={max(fit, 1)}, or less per worker with --set {field}_per_worker; where nodes come later, "
-                f"--set 'workers=[{max(fit, 1)}, {least}]'"
+                f"{least} workers with {each:g} {name} each do not fit on this Ray, which has {has:g}: use "
+                f"--set workers={few}, or less for each with --set {field}_per_worker=...; where nodes come later, "
+                f"--set 'workers=[{few}, {least}]'"
             )
 
 
