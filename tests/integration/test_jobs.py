@@ -67,10 +67,16 @@ class Cluster:
     def submit(self, *words: str | Path, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
         """`ray job submit --working-dir . -- python ...`, waiting for the job."""
         command = ["ray", "job", "submit", "--address", f"http://127.0.0.1:{self._dashboard}", "--working-dir", "."]
-        return subprocess.run(
-            [*command, "--", "python", *map(str, words)],
-            env=self._environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s,
-        )  # fmt: skip
+        for _ in range(30):
+            done = subprocess.run(
+                [*command, "--", "python", *map(str, words)],
+                env=self._environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s,
+            )  # fmt: skip
+            # The dashboard answers before the node's agent, which starts jobs; on a busy machine much earlier.
+            if "No available agent to submit job" not in done.stderr:
+                break
+            time.sleep(2)
+        return done
 
     def stop(self) -> None:
         """End the head node and everything that it started, and nothing else."""
