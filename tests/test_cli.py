@@ -30,6 +30,7 @@ COMMANDS = [
     "priors",
     "train",
     "recipes",
+    "evaluate",
     "compare",
     "serve",
     "models",

@@ -11,6 +11,7 @@ from ray_fer.cli.bench import bench_preprocess, bench_train
 from ray_fer.cli.compare import compare
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
+from ray_fer.cli.evaluate import evaluate
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.pipeline import aus, preprocess, priors
 from ray_fer.cli.stream import produce, tail
@@ -41,7 +42,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
     "split": split, "mix": mix,
     "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors,
-    "train": train, "compare": compare, "recipes": recipes,
+    "train": train, "evaluate": evaluate, "compare": compare, "recipes": recipes,
     "serve": serve, "models": models,
 }  # fmt: skip
 for _name, _command in _COMMANDS.items():

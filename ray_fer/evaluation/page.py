@@ -1,0 +1,243 @@
+"""The page of a report: one HTML file that needs nothing else, neither a network nor a script.
+
+What stands in `templates/report.html` is the page's form and its fixed words; here are the words that depend on the
+figures. Everything from outside (names of clips and classes, the model card) is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+import ray_fer
+from ray_fer.bundle import Bundle
+from ray_fer.evaluation.groups import FEW
+from ray_fer.evaluation.plots import Picture
+
+_FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "Macro F1"}
+_PROTOCOLS = {"fixed": "fixed split", "loso": "leave one subject out"}
+_SELECTIONS = {"validation": "epoch chosen on validation clips"}
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip that is shown: `about` has clip_id, dataset, culture, truth, predicted and probability."""
+
+    about: Mapping[str, Any]
+    picture: Picture | None
+
+
+@dataclass
+class Gallery:
+    """Clips, or the reason why there is none or why they have no pictures."""
+
+    reason: str
+    method: str = ""
+    shown: list[Shown] = field(default_factory=list)
+
+
+def render_page(
+    bundle: Bundle,
+    content: Mapping[str, Any],
+    charts: Mapping[str, Picture | str],
+    galleries: Mapping[str, Gallery],
+    command: str | None = None,
+) -> str:
+    """The page. `content` is report.json, `charts` as `plots.report_charts` makes them; of `galleries` there are
+    "saliency" and "mistakes". `command` makes the report again.
+    """
+    pictures = {name: one for name, one in charts.items() if isinstance(one, Picture)}
+    name = f"{content['model']['name']} {content['model']['version']}".strip()
+    protocol = content["protocol"]
+    return _environment().get_template("report.html").render(
+        name=name,
+        content=content,
+        figures=_FIGURES,
+        protocol=_PROTOCOLS.get(protocol["name"], protocol["name"]),
+        selection=_SELECTIONS.get(protocol["selection"], f"epoch chosen on the {protocol['selection']}"),
+        optimistic=protocol["selection"].startswith("test"),
+        chance=1 / len(content["classes"]),
+        summary=summary_words(content),
+        sure=calibration_words(content),
+        fairness={column: fairness_words(content, column) for column in content["groups"]},
+        few=FEW,
+        pictures=pictures,
+        reasons={name: one for name, one in charts.items() if isinstance(one, str)},
+        galleries=galleries,
+        faces=any(one.picture for gallery in galleries.values() for one in gallery.shown),
+        trained=_training_rows(bundle),
+        recipe=_recipe_rows(bundle.config.recipe or {}),
+        caveats=_markdown(_section(_card(bundle), "Use") or _card(bundle)),
+        again=_code(_section(_card(bundle), "Make it again")),
+        command=command or f"ray-fer evaluate {bundle.path.name} CLIPS -o REPORT",
+        citation=_citation(name, content),
+        version=ray_fer.__version__,
+    )  # fmt: skip
+
+
+def summary_words(content: Mapping[str, Any]) -> str:
+    """What the figures say in a sentence or two."""
+    metrics, classes = content["metrics"], content["classes"]
+    right = sum(metrics["confusion"][place][place] for place in range(len(classes)))
+    words = f"{right} of {metrics['count']} clips are recognised."
+    known = {name: value for name, value in metrics["recall"].items() if value is not None}
+    if len(known) > 1:
+        best, worst = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
+        if known[best] > known[worst]:
+            words += (
+                f" The best recognised class is {best} ({_share(known[best])}), the hardest {worst} "
+                f"({_share(known[worst])})."
+            )
+    apart = [
+        (count, -row, -column)
+        for row, counts in enumerate(metrics["confusion"])
+        for column, count in enumerate(counts)
+        if row != column and count
+    ]
+    if apart:
+        count, row, column = max(apart)
+        words += f" The most frequent confusion: {classes[-row]} taken for {classes[-column]}, {_clips(count)}."
+    return words
+
+
+def calibration_words(content: Mapping[str, Any]) -> str:
+    """How the mean confidence compares with the accuracy."""
+    bins = [one for one in content["calibration"]["bins"] if one["count"]]
+    confidence = sum(one["confidence"] * one["count"] for one in bins) / content["calibration"]["count"]
+    accuracy = content["metrics"]["war"]["value"]
+    how = "surer than it may be" if confidence > accuracy else "less sure than it could be"
+    words = f"On average it says {_share(confidence)} and gets {_share(accuracy)} right"
+    return f"{words}." if abs(confidence - accuracy) < 0.02 else f"{words}: it is {how}."
+
+
+def fairness_words(content: Mapping[str, Any], column: str) -> list[str]:
+    """Sentences on how far apart the groups of a column are, and on how much that can be trusted."""
+    fairness, groups = content["fairness"][column], content["groups"][column]
+    compared, few = fairness["compared"], [name for name, one in groups.items() if one["few"]]
+    words = []
+    if len(compared) < 2:
+        words.append(f"Fewer than two groups of {FEW} clips or more: there is nothing to compare.")
+    else:
+        for figure in ("war", "uar"):
+            worst = fairness[f"worst_{figure}"]
+            best = max(compared, key=lambda name: groups[name][figure])
+            sure = _overlap(groups[best], groups[worst], figure, content["intervals"]["level"])
+            words.append(
+                f"{_FIGURES[figure]} differs by {_percent(fairness[f'{figure}_gap'])} points: lowest in {worst} "
+                f"({_share(groups[worst][figure])}), highest in {best} ({_share(groups[best][figure])}). {sure}"
+            )
+        words.append(
+            f"The standard deviation of the groups' WAR is {_percent(fairness['war_std'])} points (EiLA's %Std)."
+        )
+        gaps = {name: gap for name, gap in fairness["recall_gap"].items() if gap is not None}
+        if gaps:
+            widest = max(gaps, key=lambda name: gaps[name])
+            words.append(
+                f"Class by class (equal opportunity), recall differs most for {widest}, by {_percent(gaps[widest])} "
+                f"points; the group that has fewest clips of it has {fairness['recall_support'][widest]}."
+            )
+    if few:
+        words.append(f"Too few clips to conclude from (fewer than {FEW}), and not compared: {', '.join(few)}.")
+    return words
+
+
+def _overlap(best: Mapping[str, Any], worst: Mapping[str, Any], figure: str, level: float) -> str:
+    first, second = best["intervals"][figure], worst["intervals"][figure]
+    if first is None or second is None:
+        return "How sure that is cannot be said: a group has clips of one subject only."
+    if first[0] <= second[1]:
+        return f"Their {_share(level, 0)} intervals overlap, so chance may be all there is to it."
+    return f"Their {_share(level, 0)} intervals do not overlap."
+
+
+def _training_rows(bundle: Bundle) -> list[tuple[str, str]]:
+    metrics, rows = bundle.metrics, [("Model", bundle.config.model)]
+    if "parameters" in metrics:
+        rows.append(("Parameters", f"{metrics['parameters']:,}"))
+    if "clips" in metrics:
+        rows.append(("Clips", ", ".join(f"{count:,} {split}" for split, count in metrics["clips"].items())))
+    if "training_seconds" in metrics:
+        rows.append(("Duration", f"{metrics['training_seconds']:.0f} s"))
+    if metrics.get("ended"):
+        rows.append(("Ended by", str(metrics["ended"])))
+    if "versions" in metrics:
+        rows.append(("Versions", ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())))
+    return rows
+
+
+def _recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name.rstrip("_"), _plain(value)) for name, value in recipe.items()]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_plain, value))}]" if value else "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _card(bundle: Bundle) -> str:
+    path = bundle.path / _CARD
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+
+def _section(markdown: str, heading: str) -> str:
+    """The text below a heading of the second level, up to the next one."""
+    _, found, after = f"\n{markdown}".partition(f"\n## {heading}\n")
+    return after.partition("\n## ")[0].strip("\n") if found else ""
+
+
+def _code(section: str) -> str:
+    return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+
+
+def _markdown(text: str) -> Markup:
+    """Markdown as HTML. Raw HTML stays text, and images are left out: they would be fetched."""
+    return Markup(MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text))
+
+
+def _citation(name: str, content: Mapping[str, Any]) -> str:
+    data = " + ".join(content["datasets"])
+    return (
+        "@software{ray_fer,\n  author  = {{The ray_fer authors}},\n"
+        "  title   = {{ray_fer: distributed dynamic facial expression recognition}},\n"
+        f"  version = {{{ray_fer.__version__}}},\n  note    = {{Model {name}, evaluated on {data}}}\n}}"
+    )
+
+
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def _share(share: float, digits: int = 1) -> str:
+    return f"{_percent(share, digits)}\N{NO-BREAK SPACE}%"
+
+
+def _clips(count: int) -> str:
+    return f"{count:,} clip{'' if count == 1 else 's'}"
+
+
+def _data_uri(picture: Picture) -> str:
+    kind = "png" if picture.file.endswith(".png") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(picture.data).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("ray_fer.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "share": _share, "clips": _clips, "data_uri": _data_uri}
+    return environment
