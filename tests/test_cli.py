@@ -29,6 +29,8 @@ COMMANDS = [
     "aus",
     "priors",
     "train",
+    "crossval",
+    "search",
     "recipes",
     "evaluate",
     "compare",

@@ -9,6 +9,7 @@ import typer
 
 from ray_fer.cli.bench import bench_preprocess, bench_train
 from ray_fer.cli.compare import compare
+from ray_fer.cli.crossval import crossval, search
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.evaluate import evaluate
@@ -25,6 +26,7 @@ __all__ = [
     "bench_synth",
     "bench_train",
     "calibrate_blendshapes",
+    "crossval",
     "main",
     "preprocess",
     "serve",
@@ -42,7 +44,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
     "split": split, "mix": mix,
     "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors,
-    "train": train, "evaluate": evaluate, "compare": compare, "recipes": recipes,
+    "train": train, "crossval": crossval, "search": search,
+    "evaluate": evaluate, "compare": compare, "recipes": recipes,
     "serve": serve, "models": models,
 }  # fmt: skip
 for _name, _command in _COMMANDS.items():

@@ -42,8 +42,9 @@ def clip_dataset(
     read = partial(_read, store=clips.store, transform=transform, classes=classes, cultures=cultures, pixels=pixels)
     # Without a claim to a CPU: when a node dies in the middle of a run, its blocks are read again at once, although
     # training workers hold all CPUs.
+    at_once = max(1, min(len(items), int(ray.cluster_resources()["CPU"])))
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        read, batch_size=1, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=int(ray.cluster_resources()["CPU"]))
+        read, batch_size=1, num_cpus=0, compute=ray.data.TaskPoolStrategy(size=at_once)
     )
     dataset.context.execution_options.preserve_order = True
     return dataset.materialize()
@@ -55,7 +56,7 @@ def check_clips(clips: ClipIndex, transform: TransformConfig, classes: Sequence[
         raise ValueError(f"{clips.store}: no usable clip was chosen")
     for name in sorted(set(map(str, clips.column("label")))):
         index_of(name, list(classes), f"label in {clips.store}")
-    for name in sorted(set(map(str, clips.column("culture")))):
+    for name in sorted({one for one in clips.column("culture") if one is not None}):
         culture_index(name, list(cultures))
     ((shard, rows), *_) = clips.by_shard()
     frames = len(read_rows(clips.store, shard, rows[:1], ["frames"]).column("frames")[0])

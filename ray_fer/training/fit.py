@@ -33,7 +33,7 @@ from ray_fer.training.state import WEIGHTS, TrainingError, is_disk_full
 
 _RUN, CHECKPOINTS = "run.json", "checkpoints"
 # May change between the parts of a run: they decide how it is computed and not what.
-_FREE = ("workers", "resize_every_s", "cpus_per_worker", "gpus_per_worker", "max_failures", "keep_pixels")
+FREE_FIELDS = ("workers", "resize_every_s", "cpus_per_worker", "gpus_per_worker", "max_failures", "keep_pixels")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> No
         f"{name} was {old.get(name)} and is {new.get(name)}"
         for old, new in [(before["recipe"], now["recipe"])]
         for name in new
-        if name not in _FREE and old.get(name) != new.get(name)
+        if name not in FREE_FIELDS and old.get(name) != new.get(name)
     ]
     if before["clips"] != now["clips"]:
         changed.append("the clips are others")
