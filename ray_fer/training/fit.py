@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -86,6 +87,8 @@ def fit(
         for name, part in (("train", clips.train), ("val", clips.val))
     }
     labels = label_indices(clips.train, clips.classes)
+    # Ray Train takes in one report each time that it polls its workers: with short epochs, every 2 s is too seldom.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     started = time.monotonic()
     with mailbox(heard) as box:
         trainer = TorchTrainer(
@@ -121,6 +124,19 @@ def check_model(recipe: Recipe, model_arguments: dict[str, Any]) -> None:
     build_optimizer(model, recipe.optimizer)
 
 
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether the folder holds a run. Raises FileExistsError as `prepare_run` where that may not be touched."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    if not (folder / _RUN).is_file():
+        raise FileExistsError(f"{folder} is not the folder of a training run, so nothing is done; choose another")
+    if not (resume or overwrite):
+        raise FileExistsError(
+            f"{folder} holds a training run; go on with --resume, start anew with --overwrite, or choose another"
+        )
+    return True
+
+
 def prepare_run(
     folder: str | Path, recipe: Recipe, clips: TrainingClips, resume: bool = False, overwrite: bool = False
 ) -> bool:
@@ -131,16 +147,10 @@ def prepare_run(
     """
     folder = Path(folder)
     described = {"recipe": json.loads(recipe.model_dump_json()), "clips": clips.digest()}
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / _RUN).is_file():
-            raise FileExistsError(f"{folder} is not the folder of a training run, so nothing is done; choose another")
+    if check_folder(folder, resume, overwrite):
         if resume:
             _check_same(folder, json.loads((folder / _RUN).read_text()), described)
             return True
-        if not overwrite:
-            raise FileExistsError(
-                f"{folder} holds a training run; go on with --resume, start anew with --overwrite, or choose another"
-            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _RUN).write_text(json.dumps(described, indent=1) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 from ray_fer.action_units.profiles import Priors, read_priors
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import Written, model_arguments, write_bundle
-from ray_fer.training.fit import Fitted, TrainingClips, check_model, fit, prepare_run
+from ray_fer.training.fit import Fitted, TrainingClips, check_folder, check_model, fit, prepare_run
 from ray_fer.training.mailbox import Record
 from ray_fer.training.parts import classes_of, cultures_of, held_out
 from ray_fer.training.recipe import Recipe, overridden
@@ -56,13 +56,15 @@ class TrainOptions:
     job: str = "jobs/train_cafer.py"
 
     def check(self) -> None:
-        """Raise ValueError for options that do not go together, before anything is started."""
+        """Raise ValueError or FileExistsError for options that cannot work, before anything is started."""
         if (self.store is None) == (self.synthfer is None):
             raise ValueError("give either --store (a clip store) or --synthfer")
         if self.synthfer is not None and self.synthfer not in SIZES:
             raise ValueError(f"unknown SynthFER size {self.synthfer!r}; expected one of {', '.join(SIZES)}")
         if self.keeping is not None and self.keeping.resume and self.synthfer is not None and self.work is None:
             raise ValueError("--resume with --synthfer needs the --work folder of the run that it goes on with")
+        if self.keeping is not None:
+            check_folder(self.keeping.run, self.keeping.resume, self.keeping.overwrite)
         self.resolved()
 
     def resolved(self) -> Recipe:
