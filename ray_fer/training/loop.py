@@ -68,6 +68,15 @@ class _Part:
     """Clips of the whole batch."""
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """A step that was taken: its record, and its loss summed over the batch once all workers have added theirs."""
+
+    record: dict[str, Any]
+    loss: Tensor
+    summed: dist.Work | None
+
+
 class _Worker:
     def __init__(self, config: dict[str, Any]) -> None:
         context = ray.train.get_context()
@@ -94,7 +103,12 @@ class _Worker:
         if checkpoint is not None:
             with checkpoint.as_directory() as folder:
                 self.state.load(Path(folder))
-        self.forward = ray.train.torch.prepare_model(torch.compile(model) if recipe.compile else model)
+        # Buffers (running statistics) are the first worker's, as always with DDP; `_validate` gives them to
+        # the others, instead of making all workers wait for each other in every forward pass.
+        self.forward = ray.train.torch.prepare_model(
+            torch.compile(model) if recipe.compile else model,
+            parallel_strategy_kwargs={"broadcast_buffers": False, "gradient_as_bucket_view": True},
+        )
         self.outbox = Outbox(config["mailbox"] if self.rank == 0 else None)
 
     def run(self) -> str:
@@ -121,10 +135,10 @@ class _Worker:
         parts = Prefetcher(
             lambda batch: self._read(order, at.epoch, batch), range(at.batch, self.steps), _AHEAD, self.threads
         )
-        behind: tuple[dict[str, Any], Tensor] | None = None
+        behind: _Taken | None = None
         before, waited = started, 0.0
         for part in parts:
-            loss = self._step(part)
+            loss, summed = self._step(part)
             at.batch, at.step = at.batch + 1, at.step + 1
             now = time.perf_counter()
             record = {
@@ -133,8 +147,8 @@ class _Worker:
                 "waited": parts.waited - waited,
             }  # fmt: skip
             before, waited = now, parts.waited
-            # The value is asked for one step later: a GPU need not stop for it.
-            behind = self._noted(behind, (record, loss))
+            # The value is asked for one step later: neither a GPU nor the other workers need be waited for.
+            behind = self._noted(behind, _Taken(record, loss, summed))
             if recipe.checkpoint_every and at.batch % recipe.checkpoint_every == 0 and at.batch < self.steps:
                 behind = self._noted(behind, None)
                 self._report({"epoch": at.epoch, "step": at.step})
@@ -169,8 +183,8 @@ class _Worker:
             columns = {name: tensor.pin_memory() for name, tensor in columns.items()}
         return _Part(columns, drawn, len(mine), len(places))
 
-    def _step(self, part: _Part) -> Tensor:
-        """One step of the optimiser; returns the mean loss of the whole batch, on the device."""
+    def _step(self, part: _Part) -> tuple[Tensor, dist.Work | None]:
+        """One step of the optimiser; returns the whole batch's summed loss, and what to wait for before it is read."""
         recipe, state = self.recipe, self.state
         torch.manual_seed(step_seed(recipe.seed, state.position.step, self.rank))
         total = torch.zeros((), device=self.device)
@@ -187,9 +201,7 @@ class _Worker:
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         state.stepped()
-        if self.world > 1:
-            dist.all_reduce(total)
-        return total / part.whole
+        return total, dist.all_reduce(total, async_op=True) if self.world > 1 else None
 
     def _loss(self, part: _Part, rows: Tensor) -> Tensor:
         recipe = self.recipe
@@ -211,13 +223,13 @@ class _Worker:
         wrapped = isinstance(self.forward, nn.parallel.DistributedDataParallel)
         return self.forward.no_sync() if wrapped else nullcontext()
 
-    def _noted(
-        self, behind: tuple[dict[str, Any], Tensor] | None, ahead: tuple[dict[str, Any], Tensor] | None
-    ) -> tuple[dict[str, Any], Tensor] | None:
+    def _noted(self, behind: _Taken | None, ahead: _Taken | None) -> _Taken | None:
         """Write down the step before, now that its loss is known. Raises TrainingError when it is not finite."""
         if behind is not None:
-            record, at = behind[0], self.state.position
-            loss = float(behind[1])
+            record, at = behind.record, self.state.position
+            if behind.summed is not None:
+                behind.summed.wait()
+            loss = float(behind.loss) / record["clips"]
             if not np.isfinite(loss):
                 raise TrainingError(
                     f"the loss is {loss} at step {record['step']} of epoch {record['epoch'] + 1}; lower optimizer.lr "
@@ -233,6 +245,9 @@ class _Worker:
         """Metrics on the validation clips, the same on all workers."""
         recipe, model = self.recipe, self.state.used
         model.eval()
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
         mine = share(len(self.val), self.rank, self.world)
         truth, predicted, losses = [], [], []
         batches = [mine[start : start + _VALIDATION_BATCH] for start in range(0, len(mine), _VALIDATION_BATCH)]
@@ -265,6 +280,7 @@ class _Worker:
         if failed is not None:
             raise TrainingError(failed)
         at = self.state.position
+        self.outbox.settle()  # a log that goes on from this checkpoint has no gap, even if the driver dies now
         ray.train.report(
             metrics, checkpoint, checkpoint_dir_name=f"epoch-{at.epoch:04d}-step-{at.step:08d}",
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC, delete_local_checkpoint_after_upload=True,

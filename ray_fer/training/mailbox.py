@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _EVERY_S = 0.5
+_SETTLE_S = 20.0
 
 Record = dict[str, Any]
 """Described in `ray_fer.training.tracking`, which workers do not import."""
@@ -20,13 +22,32 @@ Record = dict[str, Any]
 class _Mailbox:
     def __init__(self) -> None:
         self._records: list[Record] = []
+        self._added = self._given = self._heard = 0
+        self._changed = asyncio.Condition()
 
-    def add(self, records: list[Record]) -> None:
-        self._records += records
+    async def add(self, records: list[Record]) -> None:
+        async with self._changed:
+            self._records += records
+            self._added += len(records)
+            self._changed.notify_all()
 
-    def take(self) -> list[Record]:
-        taken, self._records = self._records, []
-        return taken
+    async def take(self, wait_s: float) -> list[Record]:
+        """What has come, waited for if need be. Whoever takes again has dealt with what was taken before."""
+        async with self._changed:
+            self._heard = self._given
+            self._changed.notify_all()
+            if not self._records:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._records)), wait_s)
+            taken, self._records = self._records, []
+            self._given += len(taken)
+            return taken
+
+    async def settled(self) -> None:
+        """Wait until everything that was added before has been dealt with."""
+        async with self._changed:
+            added = self._added
+            await self._changed.wait_for(lambda: self._heard >= added)
 
 
 class Outbox:
@@ -44,6 +65,12 @@ class Outbox:
         self._records.append(record)
         if record["event"] != "step" or time.monotonic() - self._sent >= _EVERY_S:
             self._send()
+
+    def settle(self) -> None:
+        """Wait until the driver has heard all records, or does not seem to listen."""
+        if self._mailbox is not None:
+            self._send()
+            ray.wait([self._mailbox.settled.remote()], timeout=_SETTLE_S)
 
     def close(self) -> None:
         """Wait until all records have arrived."""
@@ -67,15 +94,21 @@ def mailbox(heard: Callable[[Record], None]) -> Iterator[Any]:
     box = ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
     stop, failed = threading.Event(), list[Exception]()
 
-    def read() -> None:
-        for record in ray.get(box.take.remote()):
-            heard(record)
+    def read(wait_s: float) -> bool:
+        records = ray.get(box.take.remote(wait_s))
+        for record in records if not failed else ():
+            try:
+                heard(record)
+            except Exception as error:
+                failed.append(error)
+                break
+        return bool(records)
 
     def loop() -> None:
         try:
-            while not stop.wait(_EVERY_S):
-                read()
-        except Exception as error:
+            while not stop.is_set():
+                read(_EVERY_S)
+        except ray.exceptions.RayError as error:  # the mailbox is gone
             failed.append(error)
 
     thread = threading.Thread(target=loop, name="mailbox", daemon=True)
@@ -85,8 +118,9 @@ def mailbox(heard: Callable[[Record], None]) -> Iterator[Any]:
     finally:
         stop.set()
         thread.join()
-        if not failed:
-            read()
+        with suppress(ray.exceptions.RayError):
+            while read(0.0):
+                pass
         ray.kill(box)
     if failed:
         raise failed[0]

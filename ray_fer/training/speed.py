@@ -1,7 +1,9 @@
 """How fast the training loop is, beside a bare PyTorch loop on the same model, batches and clips.
 
-* **bare**: what a researcher writes first, at its best: all clips decoded in memory, one process per core, no
-  gradients exchanged, nothing logged; the model's own transform is part of both.
+* **bare loops**: what a researcher writes first, at its best: all clips decoded in memory, nothing logged, kept or
+  validated; the model's own transform is part of it as it is of ours. One process that computes on all cores, or a
+  process per core with DDP. Both train one model with the recipe's batch, as ours does.
+* **no exchange**: a process per core, each with a model of its own. Nothing that trains one model can be faster.
 * **ray_fer**: `fit` with as many workers, from a clip store.
 * **overhead per step**: seconds per step of a model that computes next to nothing, by number of workers. On nodes of
   a simulated cluster, workers talk to each other as on a real one, through the loopback interface.
@@ -19,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ray_fer.models import create
@@ -66,20 +70,43 @@ def ours(recipe: Recipe, clips: TrainingClips, arguments: dict[str, Any], way: s
     )  # fmt: skip
 
 
-def bare(recipe: Recipe, clips: TrainingClips, arguments: dict[str, Any], steps: int = 30) -> TrainSpeed:
-    """The bare loop in as many processes at once as the recipe has workers, each with its share of the batch."""
-    workers = recipe.worker_range[1]
-    batch = max(1, recipe.batch_size // workers)
+@dataclass(frozen=True)
+class Bare:
+    """A bare loop: over how many processes the batch is divided, and whether they train one model (DDP)."""
+
+    way: str
+    processes: int
+    exchange: bool
+    one_model: bool = True
+
+
+def bare_loops(workers: int) -> list[Bare]:
+    """What `workers` of ours are compared with."""
+    if workers == 1:
+        return [Bare("bare", 1, False)]
+    return [
+        Bare("bare, one process", 1, False),
+        Bare("bare, DDP", workers, True),
+        Bare("no exchange", workers, False, one_model=False),
+    ]
+
+
+def bare(
+    recipe: Recipe, clips: TrainingClips, arguments: dict[str, Any], loop: Bare, cores: int, steps: int = 30
+) -> TrainSpeed:
+    """Run a bare loop on `cores` CPU cores, or a GPU for each process if the recipe uses them."""
+    count = loop.processes
+    batch = max(1, recipe.batch_size // count)
     with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as folder:
         file = Path(folder) / "clips.pt"
         torch.save(_in_memory(clips.train, recipe, clips.classes), file)
         context = mp.get_context("spawn")
-        start = context.Barrier(workers)
-        with context.Pool(workers, _share_barrier, (start,)) as pool:
-            jobs = [(recipe, arguments, str(file), batch, steps, number) for number in range(workers)]
+        start = context.Barrier(count)
+        with context.Pool(count, _share_barrier, (start,)) as pool:
+            jobs = [_BareJob(recipe, arguments, str(file), loop, batch, steps, cores, rank) for rank in range(count)]
             seconds = pool.map(_bare, jobs, chunksize=1)
     slowest = max(seconds)
-    return TrainSpeed("bare", workers, workers * batch * steps / slowest, 0.0, slowest / steps)
+    return TrainSpeed(loop.way, count, count * batch * steps / slowest, 0.0, slowest / steps)
 
 
 def step_overhead(recipe: Recipe, clips: TrainingClips, workers: Sequence[int]) -> list[TrainSpeed]:
@@ -120,32 +147,52 @@ def _share_barrier(barrier: Any) -> None:
     _barrier = barrier
 
 
-def _bare(job: tuple[Recipe, dict[str, Any], str, int, int, int]) -> float:
-    recipe, arguments, file, batch, steps, number = job
-    device = torch.device("cuda", number) if recipe.gpus_per_worker else torch.device("cpu")
+@dataclass(frozen=True)
+class _BareJob:
+    recipe: Recipe
+    arguments: dict[str, Any]
+    file: str
+    loop: Bare
+    batch: int
+    steps: int
+    cores: int
+    rank: int
+
+
+def _bare(job: _BareJob) -> float:
+    recipe, count = job.recipe, job.loop.processes
+    device = torch.device("cuda", job.rank) if recipe.gpus_per_worker else torch.device("cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1)
-    data = torch.load(file, weights_only=True)
-    model = create(recipe.model, **arguments).to(device).train()
+        torch.set_num_threads(max(1, job.cores // count))
+    data = torch.load(job.file, weights_only=True)
+    torch.manual_seed(recipe.seed)
+    model: nn.Module = create(recipe.model, **job.arguments).to(device).train()
     optimizer = build_optimizer(model, recipe.optimizer)
-    chance = torch.Generator().manual_seed(number)
+    if job.loop.exchange:
+        backend = "gloo" if device.type == "cpu" else "nccl"
+        dist.init_process_group(backend, f"file://{job.file}.{backend}", rank=job.rank, world_size=count)
+        model = nn.parallel.DistributedDataParallel(model, None if device.type == "cpu" else [device])
+    chance = torch.Generator().manual_seed(job.rank)
     started = 0.0
-    for step in range(_WARM_UP + steps):
+    for step in range(_WARM_UP + job.steps):
         if step == _WARM_UP:
             _synchronised(device)
             _barrier.wait()
             started = time.perf_counter()
-        rows = torch.randint(len(data["label"]), (batch,), generator=chance)
+        rows = torch.randint(len(data["label"]), (job.batch,), generator=chance)
         frames, label = data["frames"][rows].to(device), data["label"][rows].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             output = model(ClipBatch(normalise(frames, recipe.transform), torch.full_like(label, -1)))
             loss = focal_loss(output.logits, label, recipe.loss.gamma, recipe.loss.smoothing)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     _synchronised(device)
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    if job.loop.exchange:
+        dist.destroy_process_group()
+    return seconds
 
 
 def _synchronised(device: torch.device) -> None:

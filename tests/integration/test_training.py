@@ -137,11 +137,7 @@ def test_a_killed_driver_goes_on_with_resume(
     assert done.returncode == 0, done.stderr
     records = read_records(log)
     assert started(records)[-1][1] > 0
-    # What the first driver had not yet written down when it was killed is missing from the log, and from nothing else.
-    whole, curve = dict(zip(*loss_curve(undisturbed), strict=True)), dict(zip(*loss_curve(records), strict=True))
-    resumed = started(records)[-1][1]
-    assert set(whole) - set(curve) <= set(range(8 * 3 + 1, resumed + 1)), "three epochs were written"
-    assert curve == {step: whole[step] for step in curve}
+    assert loss_curve(records) == loss_curve(undisturbed), "no step is missing, and none has another loss"
     found = load_bundle(bundle)
     assert found.metrics["test"]["count"] == CLIPS["test"]
     assert found.metrics["clips"] == CLIPS
