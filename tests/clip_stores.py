@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ray_fer import storage
 from ray_fer.labels import EXPRESSIONS
 from ray_fer.preprocessing.clips import ClipOptions, store_schema
 from ray_fer.preprocessing.shards import Shard, shard_bytes
 from ray_fer.preprocessing.store import FAILURES
+from ray_fer.preprocessing.store_index import read_index
 from ray_fer.video.images import encode_jpeg
 from ray_fer.video.sampling import Sampling
 
@@ -31,6 +34,7 @@ def colour_store(
     noise: float = 60.0,
     folds: int | None = None,
     seed: int = 0,
+    dataset: str = "colours",
 ) -> Path:
     """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels)."""
     rng = np.random.default_rng(seed)
@@ -45,7 +49,7 @@ def colour_store(
             empty = {field.name: None for field in schema}
             rows.append(
                 empty | {
-                    "clip_id": f"{split}-{number:04d}", "dataset": "colours", "path": f"{split}-{number:04d}.mp4",
+                    "clip_id": f"{split}-{number:04d}", "dataset": dataset, "path": f"{split}-{number:04d}.mp4",
                     "media": "video", "label": classes[label], "culture": cultures[number // 2 % len(cultures)],
                     "subject_id": f"{split}-{number // len(classes) % subjects}", "split": split,
                     "fold": None if folds is None else 1 + number // len(classes) % subjects % folds,
@@ -67,3 +71,19 @@ def colour_store(
     (folder / "store.json").write_text(json.dumps(about))
     storage.write_bytes(folder / FAILURES, b"")
     return folder
+
+
+def au_table(folder: Path, store: Path, value: Callable[[dict[str, Any]], float]) -> str:
+    """An AU table of a store: all AUs of a clip have the value that `value` says of its row in the index."""
+    index = read_index(store)
+    levels = [value(row) for row in index.table.to_pylist()]
+    table = pa.table({
+        "clip_id": index.column("clip_id"), "extractor": ["test"] * len(index), "active": [0.5] * len(index),
+        "au_stats": pa.array([[level] * 80 for level in levels], pa.list_(pa.float32())),
+    })  # fmt: skip
+    (folder / "aus").mkdir(parents=True)
+    pq.write_table(table, folder / "aus" / "part-00000.parquet")
+    about = {"kind": "aus", "shard_rows": 0, "shards": 1, "source": str(store), "options": {}}
+    (folder / "store.json").write_text(json.dumps(about))
+    (folder / FAILURES).touch()
+    return str(folder)

@@ -34,6 +34,7 @@ COMMANDS = [
     "recipes",
     "evaluate",
     "compare",
+    "reproduce",
     "serve",
     "models",
 ]
@@ -119,6 +120,11 @@ def test_unknown_flags_and_values(arguments: list[str]) -> None:
         (["train", "--output", "x", "--synthfer", "demo", "--set", "epoch=3"], "epoch: no such field; there are name"),
         (["train", "--output", "x", "--store", "/absent"], "no such clip store"),
         (["recipes", "sota"], "expected one of cafer"),
+        (["reproduce", "cafer-figure-7"], "give TABLE, --data and --output; `ray-fer reproduce --list`"),
+        (["reproduce", "hdf-table-3", "--data", "x", "-o", "y"], "hdf is not among this version's models"),
+        (["reproduce", "cafer-figure-7", "--data", "/absent", "-o", "y"], "/absent: no such clip store"),
+        (["crossval", "x", "-o", "y", "--protocol", "megc"], "expected folds, loso, fixed, or a number"),
+        (["crossval", "x", "-o", "y", "--only", "two"], "folds 'two': give whole numbers with commas"),
         (["synth"], "give the folder to write to"),
         (["synth", "x", "--preset", "huge"], "expected one of balanced, gccfer, micro, scene"),
         (["synth", "x", "--strength", "2"], "strength 2 is not between 0"),
@@ -151,6 +157,15 @@ def test_predict_draws_a_timeline(happy_clip: Path, tmp_path: Path) -> None:
 def test_models_lists_what_can_be_trained() -> None:
     result = run("models", "--json")
     assert "cafer" in json.loads(result.stdout)
+
+
+def test_reproduce_lists_what_can_be_made() -> None:
+    listed = {one["id"]: one for one in json.loads(run("reproduce", "--list", "--json").stdout)}
+    assert listed["cafer-figure-7"]["rows"][1] == "Global prior"
+    assert "hdf is not among" in listed["hdf-table-3"]["refused"]["d"]
+    shown = run("reproduce", "--list").stdout
+    assert "cafer-figure-7       DFEW, 5-fold: Granularity" in shown
+    assert "nothing of it can be made with this version" in shown
 
 
 def test_synth_writes_a_manifest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def tiny_recipe(*settings: str) -> Recipe:
         transform=TransformConfig(frames=4, canvas=32, size=32), optimizer=OptimizerConfig(lr=3e-3),
     )  # fmt: skip
     return overridden(recipe, settings)
+
+
+def tiny_settings(system: bool = True, **changes: Any) -> tuple[str, ...]:
+    """What makes any recipe of CA-FER the tiny one, with one epoch on one worker.
+
+    Without `system` it stays how the model is conditioned, and whether it is told the culture of test clips.
+    """
+    fields = tiny_recipe().model_dump(mode="json") | {"epochs": 1, "workers": 1, "cpus_per_worker": 1} | changes
+    fields |= {f"model_config_.{name}": value for name, value in fields.pop("model_config_").items()}
+    left = () if system else ("tell_culture", "model_config_.conditioning")
+    return tuple(f"{name}={json.dumps(value)}" for name, value in fields.items() if name not in left)
 
 
 def training_clips(store: Path) -> TrainingClips:

@@ -9,12 +9,14 @@ import typer
 
 from ray_fer.cli.bench import bench_preprocess, bench_train
 from ray_fer.cli.compare import compare
-from ray_fer.cli.crossval import crossval, search
+from ray_fer.cli.crossval import crossval
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.evaluate import evaluate
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.pipeline import aus, preprocess, priors
+from ray_fer.cli.reproduce import reproduce
+from ray_fer.cli.search import search
 from ray_fer.cli.stream import produce, tail
 from ray_fer.cli.synth import bench_synth, calibrate_blendshapes, synth
 from ray_fer.cli.training import models, recipes, train
@@ -29,6 +31,7 @@ __all__ = [
     "crossval",
     "main",
     "preprocess",
+    "reproduce",
     "serve",
     "train",
 ]
@@ -45,7 +48,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "split": split, "mix": mix,
     "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors,
     "train": train, "crossval": crossval, "search": search,
-    "evaluate": evaluate, "compare": compare, "recipes": recipes,
+    "evaluate": evaluate, "compare": compare, "reproduce": reproduce, "recipes": recipes,
     "serve": serve, "models": models,
 }  # fmt: skip
 for _name, _command in _COMMANDS.items():

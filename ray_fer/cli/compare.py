@@ -22,7 +22,10 @@ _SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex", ".csv": "csv
 @exit_on_bad_input
 def compare(
     reports: Annotated[
-        list[Path] | None, typer.Argument(help="folders that `ray-fer evaluate` wrote", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="folders of reports: `ray-fer evaluate` and `ray-fer crossval` write them", show_default=False
+        ),
     ] = None,
     format: Annotated[
         Literal["markdown", "latex", "csv"] | None,

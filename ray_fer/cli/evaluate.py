@@ -41,13 +41,14 @@ def evaluate(
     licence forbids showing its pictures.
     """
     from ray_fer.bundle import load_bundle
+    from ray_fer.evaluation.evaluated import of_bundle
     from ray_fer.evaluation.infer import predict_clips
     from ray_fer.evaluation.report import REPORT, ReportOptions, check_output, write_report
     from ray_fer.preprocessing.store_index import read_index
     from ray_fer.serving.local_ray import ray_session
 
     check_output(output, overwrite)
-    loaded = load_bundle(bundle)
+    about = of_bundle(load_bundle(bundle))
     index = read_index(clips)
     chosen = index if split == "all" else index.split(split)
     options = ReportOptions(
@@ -56,7 +57,7 @@ def evaluate(
     )  # fmt: skip
     with ray_session():
         predictions = predict_clips(bundle, chosen, tell_culture, gpus)
-    page = write_report(loaded, predictions, chosen, output, options)
+    page = write_report(about, predictions, chosen, output, options)
     content = json.loads((output / REPORT).read_text("utf-8"))
     if as_json:
         print(json.dumps(content, ensure_ascii=False))

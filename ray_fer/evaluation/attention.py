@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ray_fer.bundle import Bundle
 from ray_fer.models.backbones.vivit import Block, Encoder, ViViT
 from ray_fer.models.batch import ClipBatch, ModelOutput
-from ray_fer.models.transform import normalise, prepare
+from ray_fer.models.transform import TransformConfig, normalise, prepare
 
 ROLLOUT, GRAD_CAM = "attention rollout", "Grad-CAM"
 
@@ -48,18 +47,22 @@ def saliency(model: nn.Module, batch: ClipBatch) -> Tensor:
 
 
 def clip_saliency(
-    bundle: Bundle, frames: np.ndarray, culture: int | None = None, shown: int = 8, side: int = 160
+    model: nn.Module,
+    config: TransformConfig,
+    frames: np.ndarray,
+    culture: int | None = None,
+    shown: int = 8,
+    side: int = 160,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the network sees of one clip, and `saliency` of it: `shown` moments, evenly spaced.
 
-    `frames` are the aligned crops uint8 [T,H,W,3] of a clip store, `culture` an index that the model is told. Returns
-    uint8 [shown,side,side,3], cut as the network's input is but with more pixels, and float [shown,h,w]. Raises
-    ValueError as `saliency` does.
+    `frames` are the aligned crops uint8 [T,H,W,3] of a clip store, which `config` makes the network's input of,
+    `culture` an index that the model is told. Returns uint8 [shown,side,side,3], cut as the network's input is but with
+    more pixels, and float [shown,h,w]. Raises ValueError as `saliency` does.
     """
-    config = bundle.config.preprocessing
     pixels = torch.from_numpy(frames)
     told = None if culture is None else torch.tensor([culture])
-    maps = saliency(bundle.model, ClipBatch(normalise(prepare(pixels, config)[None], config), culture=told))[0]
+    maps = saliency(model, ClipBatch(normalise(prepare(pixels, config)[None], config), culture=told))[0]
     finer = config.model_copy(update={"canvas": round(side * config.canvas / config.size), "size": side})
     seen = normalise(prepare(pixels, finer)[None], finer)[0].permute(0, 2, 3, 1)
     seen = (255 * (seen * torch.tensor(config.std) + torch.tensor(config.mean))).round().clamp(0, 255)

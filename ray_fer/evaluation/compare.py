@@ -122,12 +122,17 @@ def read_report(path: str | Path) -> Report:
         found = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(found, dict) and found.get("format", 1) != 1:
             raise ValueError(f"format {found['format']!r}, this ray-fer reads format 1; evaluate again, or update")
-        return Report.model_validate(found).model_copy(update={"source": file.parent.name or str(file.parent)})
+        return Report.model_validate(found).model_copy(update={"source": _source(file.parent)})
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise ValueError(f"{file} is no report of `ray-fer evaluate`: {wrong}") from error
     except ValueError as error:
         raise ValueError(f"{file} is no report of `ray-fer evaluate`: {error}") from error
+
+
+def _source(folder: Path) -> str:
+    """The folder's name; that of a cross-validation is called "report", and tells nothing without those above it."""
+    return "/".join(folder.parts[-3:-1] if folder.name == "report" else folder.parts[-1:]) or str(folder)
 
 
 def compare(

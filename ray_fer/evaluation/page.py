@@ -17,14 +17,13 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import ray_fer
-from ray_fer.bundle import Bundle
+from ray_fer.evaluation.evaluated import Evaluated
 from ray_fer.evaluation.groups import FEW
 from ray_fer.evaluation.plots import Picture
 
 _FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "Macro F1"}
 _PROTOCOLS = {"fixed": "fixed split", "loso": "leave one subject out"}
 _SELECTIONS = {"validation": "epoch chosen on validation clips"}
-_CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Gallery:
 
 
 def render_page(
-    bundle: Bundle,
+    about: Evaluated,
     content: Mapping[str, Any],
     charts: Mapping[str, Picture | str],
     galleries: Mapping[str, Gallery],
@@ -73,11 +72,11 @@ def render_page(
         reasons={name: one for name, one in charts.items() if isinstance(one, str)},
         galleries=galleries,
         faces=any(one.picture for gallery in galleries.values() for one in gallery.shown),
-        trained=_training_rows(bundle),
-        recipe=_recipe_rows(bundle.config.recipe or {}),
-        caveats=_markdown(_section(_card(bundle), "Use") or _card(bundle)),
-        again=_code(_section(_card(bundle), "Make it again")),
-        command=command or f"ray-fer evaluate {bundle.path.name} CLIPS -o REPORT",
+        trained=_training_rows(about),
+        recipe=_recipe_rows(about.config.recipe or {}),
+        caveats=_markdown(about.caveats),
+        again=about.command,
+        command=command or f"ray-fer evaluate {about.config.name} CLIPS -o REPORT",
         citation=_citation(name, content),
         version=ray_fer.__version__,
     )  # fmt: skip
@@ -158,8 +157,8 @@ def _overlap(best: Mapping[str, Any], worst: Mapping[str, Any], figure: str, lev
     return f"Their {_share(level, 0)} intervals do not overlap."
 
 
-def _training_rows(bundle: Bundle) -> list[tuple[str, str]]:
-    metrics, rows = bundle.metrics, [("Model", bundle.config.model)]
+def _training_rows(about: Evaluated) -> list[tuple[str, str]]:
+    metrics, rows = about.metrics, [("Model", about.config.model)]
     if "parameters" in metrics:
         rows.append(("Parameters", f"{metrics['parameters']:,}"))
     if "clips" in metrics:
@@ -185,21 +184,6 @@ def _plain(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _card(bundle: Bundle) -> str:
-    path = bundle.path / _CARD
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
-
-
-def _section(markdown: str, heading: str) -> str:
-    """The text below a heading of the second level, up to the next one."""
-    _, found, after = f"\n{markdown}".partition(f"\n## {heading}\n")
-    return after.partition("\n## ")[0].strip("\n") if found else ""
-
-
-def _code(section: str) -> str:
-    return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
 
 
 def _markdown(text: str) -> Markup:

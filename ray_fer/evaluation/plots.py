@@ -7,7 +7,6 @@ file of it. Nothing in a figure depends on the time or on chance that has no see
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ray_fer.action_units.priors_report import profile_heat_map
-from ray_fer.action_units.profiles import read_priors
-from ray_fer.bundle import Bundle
+from ray_fer.action_units.profiles import Priors
 from ray_fer.evaluation.calibration import Calibration, calibration
 from ray_fer.evaluation.predictions import Predictions
 from ray_fer.evaluation.timeline import COLOURS
@@ -59,11 +57,12 @@ def png(figure: Figure, file: str, alt: str, caption: str = "", dpi: int = 150) 
 
 
 def report_charts(
-    bundle: Bundle, predictions: Predictions, content: Mapping[str, Any], pooled: bool
+    priors: Priors | None, predictions: Predictions, content: Mapping[str, Any], pooled: bool
 ) -> dict[str, Picture | str]:
     """All charts of a report by name; a text is the reason why there is none.
 
-    `content` is report.json. With `pooled`, the answers are those of several models, one for each fold.
+    `priors` are those of the model, `content` is report.json. With `pooled`, the answers are those of several models,
+    one for each fold.
     """
     classes = predictions.classes
     result = calibration(predictions.truth, predictions.probabilities)
@@ -73,7 +72,7 @@ def report_charts(
             "Rows are the truth. Large: percent of a row; small: clips.",
         ),
         "calibration": png(reliability_figure(result), "calibration.png", "Reliability diagram"),
-        "aus": _au_chart(bundle),
+        "aus": _au_chart(priors, pooled),
     }  # fmt: skip
     for column in GROUPED:
         groups = content["groups"][column]
@@ -94,11 +93,10 @@ def report_charts(
     return charts
 
 
-def _au_chart(bundle: Bundle) -> Picture | str:
-    path = bundle.path / "priors.json"
-    if not path.is_file() or json.loads(path.read_text()) is None:
-        return "the bundle has no AU profiles (priors.json)"
-    return png(profile_heat_map(read_priors(path)), "au-profiles.png", "Mean intensity of each Action Unit by group")
+def _au_chart(priors: Priors | None, pooled: bool) -> Picture | str:
+    if priors is None:
+        return "there are no AU profiles that all folds share" if pooled else "the model has no AU profiles"
+    return png(profile_heat_map(priors), "au-profiles.png", "Mean intensity of each Action Unit by group")
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
-from ray_fer.bundle import Bundle, load_bundle
+from ray_fer.bundle import BundleConfig
 from ray_fer.evaluation import plots
 from ray_fer.evaluation.attention import clip_saliency, method
 from ray_fer.evaluation.calibration import calibration
+from ray_fer.evaluation.evaluated import Evaluated
 from ray_fer.evaluation.groups import group_report
 from ray_fer.evaluation.intervals import (
     FIGURES,
@@ -63,7 +65,7 @@ class ReportOptions:
 
 
 def write_report(
-    bundle: Bundle | str | Path,
+    about: Evaluated,
     predictions: Predictions,
     clips: ClipIndex | None,
     output: str | Path,
@@ -74,18 +76,16 @@ def write_report(
 
     `predictions` are all answers, pooled over `folds` where there are several. Example clips are read from `clips`
     (those of them that are in it); without, none is shown. Raises FileExistsError as `check_output`, ValueError for
-    predictions without clips or of other classes than the bundle's, or for clips that lack the subjects to draw.
+    predictions without clips or of other classes than the model's, or for clips that lack the subjects to draw.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = load_bundle(bundle)
     output = Path(output)
     check_output(output, options.overwrite)
-    if predictions.classes != bundle.config.classes:
-        raise ValueError(f"{predictions.model} and the bundle {bundle.path} have different classes")
-    content = report_content(bundle, predictions, options, folds)
+    if predictions.classes != about.config.classes:
+        raise ValueError(f"the answers of {predictions.model} and the model {about.config.name} have different classes")
+    content = report_content(about, predictions, options, folds)
     pooled = folds is not None and len(folds) > 1
-    charts = plots.report_charts(bundle, predictions, content, pooled)
-    galleries = _galleries(bundle, predictions, clips if options.faces else None, content, options, pooled)
+    charts = plots.report_charts(about.priors, predictions, content, pooled)
+    galleries = _galleries(about, predictions, clips if options.faces else None, content, options, pooled)
     output.mkdir(parents=True, exist_ok=True)
     _remove(output)
     predictions.write(output / PREDICTIONS)
@@ -95,7 +95,7 @@ def write_report(
         (output / picture.file).parent.mkdir(exist_ok=True)
         (output / picture.file).write_bytes(picture.data)
     page = output / PAGE
-    page.write_text(render_page(bundle, content, charts, galleries, options.command), "utf-8")
+    page.write_text(render_page(about, content, charts, galleries, options.command), "utf-8")
     return page
 
 
@@ -111,10 +111,10 @@ def check_output(output: str | Path, overwrite: bool) -> None:
 
 
 def report_content(
-    bundle: Bundle, predictions: Predictions, options: ReportOptions, folds: Folds | None = None
+    about: Evaluated, predictions: Predictions, options: ReportOptions, folds: Folds | None = None
 ) -> dict[str, Any]:
     """`report.json`: all shares from 0 to 1. See `ray_fer.evaluation.compare.Report` for what others read of it."""
-    config = bundle.config
+    config = about.config
     metrics = classification_metrics(predictions.truth, predictions.predicted, predictions.classes)
     for name, interval in confidence_intervals(predictions, options.unit).items():
         metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
@@ -202,7 +202,7 @@ def _about(predictions: Predictions, row: int) -> dict[str, Any]:
 
 
 def _galleries(
-    bundle: Bundle,
+    about: Evaluated,
     predictions: Predictions,
     clips: ClipIndex | None,
     content: dict[str, Any],
@@ -214,36 +214,50 @@ def _galleries(
     frames = {} if clips is None else _read_frames(predictions, clips, [*best, *worst])
     hidden = f"No frames are shown: {'the clips were not at hand' if options.faces else 'left out on purpose'}."
     mistakes = Gallery("" if worst else "There is no mistake to show.")
-    for place, (row, about) in enumerate(zip(worst, content["mistakes"], strict=True)):
+    for place, (row, facts) in enumerate(zip(worst, content["mistakes"], strict=True)):
         picture = None
         if row in frames:
             chosen = ((np.arange(_FRAMES) + 0.5) / _FRAMES * len(frames[row])).astype(int)
             picture = _strip(
-                frames[row][chosen], f"mistake-{place + 1}", f"{about['truth']} taken for {about['predicted']}"
+                frames[row][chosen], f"mistake-{place + 1}", f"{facts['truth']} taken for {facts['predicted']}"
             )
-        mistakes.shown.append(Shown(about, picture))
+        mistakes.shown.append(Shown(facts, picture))
     if worst and not frames:
         mistakes.reason = hidden
-    name = method(bundle.model)
-    looked = Gallery("", name or "")
-    if name is None:
-        looked.reason = f"Of {bundle.config.model} neither attention nor convolutions are known here."
-    elif pooled:
-        looked.reason = "Left out: each fold has a model of its own."
+    if pooled:
+        looked = Gallery("Left out: each fold has a model of its own.")
+    elif about.model is None:
+        looked = Gallery("Left out: the model was not kept.")
+    elif method(about.model) is None:
+        looked = Gallery(f"Of {about.config.model} neither attention nor convolutions are known here.")
     elif not frames:
-        looked.reason = hidden
-    for row in [] if looked.reason else [row for row in best if row in frames]:
-        about = _about(predictions, row)
-        culture = culture_index(about["culture"], bundle.config.cultures) if options.told_culture else None
-        try:
-            seen, maps = clip_saliency(bundle, frames[row], culture, _FRAMES)
-        except ValueError as error:  # a model that cannot be looked into still gets its report
-            looked.reason = f"Left out: {error}."
-            break
-        both = np.concatenate([plots.frame_strip(seen), plots.frame_strip(plots.overlay(seen, maps))])
-        picture = Picture(f"{CLIPS}/saliency-{about['truth']}.jpg", encode_jpeg(both, 88), f"{name}, {about['truth']}")
-        looked.shown.append(Shown(about, picture))
+        looked = Gallery(hidden)
+    else:
+        looked = _saliency(about.config, about.model, predictions, frames, best, options.told_culture)
     return {"saliency": looked, "mistakes": mistakes}
+
+
+def _saliency(
+    config: BundleConfig,
+    model: nn.Module,
+    predictions: Predictions,
+    frames: dict[int, np.ndarray],
+    rows: Sequence[int],
+    told: bool,
+) -> Gallery:
+    name = method(model) or ""
+    looked = Gallery("", name)
+    for row in [row for row in rows if row in frames]:
+        facts = _about(predictions, row)
+        culture = culture_index(facts["culture"], config.cultures) if told else None
+        try:
+            seen, maps = clip_saliency(model, config.preprocessing, frames[row], culture, _FRAMES)
+        except ValueError as error:  # a model that cannot be looked into still gets its report
+            return Gallery(f"Left out: {error}.", name)
+        both = np.concatenate([plots.frame_strip(seen), plots.frame_strip(plots.overlay(seen, maps))])
+        picture = Picture(f"{CLIPS}/saliency-{facts['truth']}.jpg", encode_jpeg(both, 88), f"{name}, {facts['truth']}")
+        looked.shown.append(Shown(facts, picture))
+    return looked
 
 
 def _strip(frames: np.ndarray, name: str, alt: str) -> Picture:

@@ -30,6 +30,8 @@ class Cell:
     std: float | None = None
     decimals: int = 2
     marks: str = ""
+    signed: bool = False
+    """Show the sign of a number that is above 0, too: of differences."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,10 @@ def _words(cell: Cell) -> tuple[str, str]:
         return " ".join((cell.text or MISSING).split()), ""
     spread = ""
     if cell.std is not None:
-        spread = f" ± {cell.std:.2f}"
+        spread = f" ± {cell.std:.{cell.decimals}f}"
     elif cell.low is not None and cell.high is not None:
-        spread = f" [{cell.low:.2f}, {cell.high:.2f}]"
-    return f"{cell.value:.{cell.decimals}f}", spread
+        spread = f" [{cell.low:.{cell.decimals}f}, {cell.high:.{cell.decimals}f}]"
+    return f"{cell.value:{'+' if cell.signed else ''}.{cell.decimals}f}", spread
 
 
 def _is_best(cell: Cell, best: float | None) -> bool:
@@ -201,7 +203,7 @@ def _csv(made: Comparison) -> str:
                 cell = row.get(column, Cell())
                 cells.append("" if cell == Cell() else _words(cell)[0])
                 bounds = (getattr(cell, part) for part in parts[column])
-                cells += ["" if bound is None else f"{bound:.2f}" for bound in bounds]
+                cells += ["" if bound is None else f"{bound:.{cell.decimals}f}" for bound in bounds]
             marks = [SYNTHETIC] if SYNTHETIC in made.notes else []
             marks += ["epoch chosen on the test fold"] if any(TEST_FOLD in cell.marks for cell in row.values()) else []
             marks += ["see --table"] if any(NOTED in cell.marks for cell in row.values()) else []

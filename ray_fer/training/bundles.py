@@ -40,6 +40,15 @@ def model_arguments(recipe: Recipe, clips: TrainingClips, priors: Priors | None)
     return dict(recipe.model_config_) | {name: value for name, value in decided.items() if takes(recipe.model, name)}
 
 
+def bundle_config(name: str, recipe: Recipe, clips: TrainingClips, priors: Priors | None) -> BundleConfig:
+    """config.json of a model of that recipe."""
+    return BundleConfig(
+        name=name, version=ray_fer.__version__, model=recipe.model,
+        model_config_=model_arguments(recipe, clips, priors), classes=clips.classes, cultures=clips.cultures,
+        preprocessing=recipe.transform, recipe=json.loads(recipe.model_dump_json()),
+    )  # fmt: skip
+
+
 def write_bundle(
     output: Path,
     recipe: Recipe,
@@ -54,12 +63,7 @@ def write_bundle(
 
     `command` goes into the model card: the one line that makes this bundle again.
     """
-    arguments = model_arguments(recipe, clips, priors)
-    config = BundleConfig(
-        name=output.name, version=ray_fer.__version__, model=recipe.model, model_config_=arguments,
-        classes=clips.classes, cultures=clips.cultures, preprocessing=recipe.transform,
-        recipe=json.loads(recipe.model_dump_json()),
-    )  # fmt: skip
+    config = bundle_config(output.name, recipe, clips, priors)
     metrics: dict[str, Any] = {
         "training": {name: value for name, value in fitted.metrics.items() if isinstance(value, int | float)},
         "ended": fitted.reason,

@@ -14,7 +14,6 @@ def model_card(
     config: BundleConfig, recipe: Recipe, metrics: dict[str, Any], priors: Priors | None, command: str
 ) -> str:
     """Markdown: what the model is, its data, seed and metrics, what it is not for, and how to make it again."""
-    synthetic = bool(config.cultures) and set(config.cultures) <= set(SYNTHETIC_CULTURES)
     lines = [
         f"# {config.name}",
         "",
@@ -34,7 +33,7 @@ def model_card(
         f"Clips: {', '.join(f'{count} {split}' for split, count in metrics['clips'].items())}. "
         f"Culture groups: {', '.join(config.cultures) or 'none known'}. "
         f"AU extractor: {'none' if priors is None else priors.extractor}.",
-        *(["No subject, and no photograph, is in two splits."] if synthetic else []),
+        *(["No subject, and no photograph, is in two splits."] if _is_synthetic(config.cultures) else []),
         "",
         "## Metrics",
         "",
@@ -54,7 +53,13 @@ def model_card(
             shown = "none" if recall is None else f"{recall:.2f}"
             lines.append(f"| {name} | " + " | ".join(str(value) for value in row) + f" | {shown} |")
     lines += ["", "## Use", ""]
-    if synthetic:
+    return "\n".join([*lines, caveats(config.cultures), ""])
+
+
+def caveats(cultures: list[str]) -> str:
+    """What a model of these culture groups is not for."""
+    lines = []
+    if _is_synthetic(cultures):
         lines += [
             "Trained on SynthFER, photographs warped by known Action Units: for demonstrations and tests. It has",
             "never seen a spontaneous expression, and its culture groups are invented: conclude nothing about people.",
@@ -62,6 +67,9 @@ def model_card(
     lines += [
         "It recognises no identities. Use it only on material whose subjects agreed to that use. Without a culture",
         "label it uses the global prior.",
-        "",
     ]
     return "\n".join(lines)
+
+
+def _is_synthetic(cultures: list[str]) -> bool:
+    return bool(cultures) and set(cultures) <= set(SYNTHETIC_CULTURES)

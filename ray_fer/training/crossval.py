@@ -1,8 +1,9 @@
 """Cross-validation: every fold with every seed as a trial of its own, side by side on the cluster.
 
 OUTPUT/trials/FOLD-seed-N/ is a trial (see `trial`), OUTPUT/seed-N/predictions.parquet the pooled answers of all folds,
-OUTPUT/summary.json the figures (see `aggregate`). What is finished is not done again, so the same call goes on after an
-interruption; trials that were interrupted go on from their checkpoints. All nodes must share OUTPUT.
+OUTPUT/seed-N/report/ a page of them, OUTPUT/summary.json the figures (see `aggregate`). What is finished is not done
+again, so the same call goes on after an interruption; trials that were interrupted go on from their checkpoints. All
+nodes must share OUTPUT.
 """
 
 from __future__ import annotations
@@ -10,41 +11,34 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import ray
 
 from ray_fer import storage
-from ray_fer.action_units.profiles import read_priors
 from ray_fer.evaluation.predictions import Predictions, joined
-from ray_fer.models import create
-from ray_fer.preprocessing.store_index import ClipIndex, read_index
+from ray_fer.evaluation.report import Folds
 from ray_fer.training.aggregate import summarised
-from ray_fer.training.bundles import model_arguments
-from ray_fer.training.data import check_clips
-from ray_fer.training.fit import TrainingClips
-from ray_fer.training.fold_priors import AuStats
+from ray_fer.training.crossval_plan import (
+    PREDICTIONS,
+    TRIALS,
+    CrossValOptions,
+    CrossValPlan,
+    plan_cross_validation,
+    trial_folder,
+)
+from ray_fer.training.crossval_report import write_reports
 from ray_fer.training.mailbox import Record, mailbox
 from ray_fer.training.orphans import free_orphans
-from ray_fer.training.parts import Fold, classes_of, cultures_of, folds, held_out
-from ray_fer.training.recipe import Recipe, overridden
-from ray_fer.training.recipes import recipe as recipe_named
-from ray_fer.training.trial import (
-    TEST_FOLD,
-    VALIDATION,
-    Trial,
-    TrialKeeping,
-    finished,
-    reason_of,
-    run_trial,
-    trial_predictions,
-)
+from ray_fer.training.recipe import Recipe
+from ray_fer.training.trial import Trial, TrialKeeping, finished, reason_of, trial_predictions, trial_task
 
 _SECONDS_TO_FREE, _SECONDS_TO_CANCEL = 5.0, 10.0
-TRIALS, SUMMARY, PREDICTIONS = "trials", "summary.json", "predictions.parquet"
+_FOLDS_FROM = {"folds": "dataset", "loso": "subjects", "fixed": "splits"}
 
 
 @dataclass(frozen=True)
@@ -62,101 +56,41 @@ Watch = Callable[[News], None]
 
 
 @dataclass(frozen=True)
-class CrossValOptions:
-    """Which clips, folds, seeds and recipe, and where the outcome goes."""
-
-    store: str
-    output: Path
-    recipe: str = "cafer-small"
-    settings: tuple[str, ...] = ()
-    protocol: str | int = "folds"
-    by_subject: bool = False
-    seeds: tuple[int, ...] = ()
-    """The recipe's when empty; folds that are made here are the same for all of them."""
-    aus: str | None = None
-    """AU table: each fold gets AU profiles of its own training clips."""
-    priors: Path | None = None
-    """AU profiles that are the same for all folds."""
-    val_share: float = 0.1
-    paper_protocol: bool = False
-    parallel: int | None = None
-    overwrite: bool = False
-    keeping: TrialKeeping = field(default_factory=TrialKeeping)
-
-    def check(self) -> Recipe:
-        """The recipe. Raises ValueError for options that do not go together, before anything is started."""
-        if self.aus is not None and self.priors is not None:
-            raise ValueError("give --aus (profiles of each fold's training clips) or --priors (the same for all)")
-        if self.by_subject and not isinstance(self.protocol, int):
-            raise ValueError("--by-subject goes with a number of folds to make, such as --protocol 5")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds {', '.join(map(str, self.seeds))}: give each seed once")
-        if self.parallel is not None and self.parallel < 1:
-            raise ValueError(f"{self.parallel} trials at once; give 1 or more")
-        return overridden(recipe_named(self.recipe), self.settings)
-
-
-@dataclass(frozen=True)
 class CrossValidated:
-    """`summary` as in summary.json; `failed`: reasons by trial."""
+    """`summary` as in the file of that name; `failed`: reasons by trial; `reports`: folders by seed."""
 
     summary: dict[str, Any]
     failed: dict[str, str]
+    reports: dict[int, Path]
 
 
 def cross_validate(
-    options: CrossValOptions, watch: Watch = lambda _: None, say: Callable[[str], None] = print
+    options: CrossValOptions,
+    watch: Watch = lambda _: None,
+    say: Callable[[str], None] = print,
+    plan: CrossValPlan | None = None,
 ) -> CrossValidated:
-    """Run what is left of all trials on the current Ray, and write the summary of those that are finished.
+    """Run what is left of all trials on the current Ray, and write summary and reports of those that are finished.
 
-    A trial that fails does not end the others. Raises ValueError, FileNotFoundError or FileExistsError for what the
-    user has to mend, before a trial is started.
+    `plan` is what `plan_cross_validation` makes of the options, for who has it already. A trial that fails does not end
+    the others. Raises ValueError, FileNotFoundError or FileExistsError for what the user has to mend, before a trial is
+    started.
     """
-    recipe = options.check()
-    index = read_index(options.store)
+    plan = plan or plan_cross_validation(options)
     if options.priors is not None:
         say(f"warning: {options.priors} is used for all folds, and holds what it was made from: test clips, too, if it "
             "is of the whole dataset; --aus gives each fold profiles of its own training clips")  # fmt: skip
-    trials = plan_trials(index, recipe, options)
-    check_clips(index, recipe.transform, trials[0].clips.classes, trials[0].clips.cultures)
-    create(recipe.model, **model_arguments(trials[0].recipe, trials[0].clips, trials[0].priors))  # or all would fail
     if options.overwrite:
         _clear(options.output)
-    elif options.output.is_dir() and any(options.output.iterdir()) and not (options.output / TRIALS).is_dir():
-        raise FileExistsError(f"{options.output} is not the folder of a cross-validation; choose another")
-    failed = run_trials(trials, options.output, options.parallel, options.keeping, watch, say)
-    summary = summarise(trials, options, failed)
-    storage.write_bytes(options.output / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
-    return CrossValidated(summary, failed)
-
-
-def plan_trials(index: ClipIndex, recipe: Recipe, options: CrossValOptions) -> list[Trial]:
-    """All trials, the first seed's first. Raises ValueError with advice when the clips do not allow them."""
-    priors = None if options.priors is None else read_priors(options.priors)
-    table = None if options.aus is None else AuStats.read(options.aus)
-    classes, cultures = classes_of(index), cultures_of(index) if priors is None else priors.cultures
-    parts = folds(index, options.protocol, recipe.seed, options.by_subject)
-    trials = []
-    for seed in options.seeds or (recipe.seed,):
-        seeded = recipe.model_copy(update={"seed": seed})
-        for fold in parts:
-            clips = _clips(index, fold, classes, cultures, options, seed)
-            own = priors if table is None else table.priors(clips.train, cultures, fold.name)
-            selection = TEST_FOLD if options.paper_protocol else VALIDATION
-            trials.append(Trial(fold.name, seeded, clips, index.where(fold.test), own, selection))
-    return trials
-
-
-def _clips(
-    index: ClipIndex, fold: Fold, classes: list[str], cultures: list[str], options: CrossValOptions, seed: int
-) -> TrainingClips:
-    train = index.where(fold.train)
-    if options.paper_protocol:
-        return TrainingClips(train, index.where(fold.test), classes, cultures)
-    try:
-        return TrainingClips(*held_out(train, options.val_share, seed), classes, cultures)
-    except ValueError as error:
-        raise ValueError(f"{fold.name}: {error}") from error
+    failed = run_trials(plan.trials, options.output, options.parallel, options.keeping, watch, say)
+    summary, answers = summarise(plan, options, failed)
+    _write(options.summary, summary)  # before the reports: whatever happens to them, the figures are safe
+    complete = {seed: one for seed, one in answers.items() if summary["seeds"][str(seed)]["complete"]}
+    units = {seed: summary["seeds"][str(seed)]["pooled"]["unit"] for seed in complete}
+    reports = write_reports(plan, options, complete, units, say)
+    summary["reports"] = {str(seed): folder.relative_to(options.output).as_posix() for seed, folder in reports.items()}
+    _write(options.summary, summary)
+    return CrossValidated(summary, failed, reports)
 
 
 def slots(recipe: Recipe) -> int:
@@ -166,11 +100,6 @@ def slots(recipe: Recipe) -> int:
     if recipe.gpus_per_worker:
         room.append(resources.get("GPU", 0.0) / (most * recipe.gpus_per_worker))
     return max(1, math.floor(min(room) + 1e-6))
-
-
-def trial_folder(output: Path, trial: Trial) -> Path:
-    """Where a trial leaves its files."""
-    return output.resolve() / TRIALS / trial.name
 
 
 def run_trials(
@@ -196,7 +125,7 @@ def run_trials(
     at_once = min(parallel or slots(trials[0].recipe), len(waiting))
     say(f"{len(trials)} trials: {done} finished before, {len(waiting)} to do, {at_once} at once")
     # A process for each trial: nothing of one is left in the memory of the next. Where it dies it goes on once more.
-    task = ray.remote(num_cpus=0, max_calls=1, max_retries=1)(_task)
+    task = ray.remote(num_cpus=0, max_calls=1, max_retries=1)(trial_task)
     running: dict[Any, Trial] = {}
 
     def heard(record: Record) -> None:
@@ -231,12 +160,6 @@ def run_trials(
     return failed
 
 
-def _task(trial: Trial, folder: str, keeping: TrialKeeping, box: Any) -> str | None:
-    return run_trial(
-        trial, folder, keeping, lambda line: box.add.remote([{"trial": trial.name, "line": line, "event": "line"}])
-    )  # fmt: skip
-
-
 def _outcome(ref: Any) -> str | None:
     try:
         reason: str | None = ray.get(ref)
@@ -250,34 +173,51 @@ def _figures(record: dict[str, Any]) -> str:
     return f"UAR {test['uar']:.3f}  WAR {test['war']:.3f}  macro F1 {test['macro_f1']:.3f}"
 
 
-def summarise(trials: Sequence[Trial], options: CrossValOptions, failed: dict[str, str]) -> dict[str, Any]:
-    """Pool the predictions of finished trials into `seed-N/predictions.parquet`, and return what summary.json holds."""
-    records, parts = [], dict[int, list[Predictions]]()
-    planned: dict[int, int] = {}
+def fold_answers(trials: Sequence[Trial], output: Path) -> dict[int, list[tuple[str, Predictions]]]:
+    """What finished trials answered, by seed: (fold, its test clips)."""
+    found: dict[int, list[tuple[str, Predictions]]] = {}
     for trial in trials:
-        seed, folder = trial.recipe.seed, trial_folder(options.output, trial)
-        planned[seed] = planned.get(seed, 0) + 1
-        record = finished(trial, folder)
-        if record is not None:
-            records.append(record)
-            parts.setdefault(seed, []).append(trial_predictions(folder))
-    pooled = {}
-    for seed, mine in parts.items():
-        pooled[seed] = replace(joined(mine), model=f"{trials[0].recipe.name} seed {seed}")
-        pooled[seed].write(options.output / f"seed-{seed}" / PREDICTIONS)
-    recipe = trials[0].recipe
-    return {
+        folder = trial_folder(output, trial)
+        if finished(trial, folder) is not None:
+            found.setdefault(trial.recipe.seed, []).append((trial.fold, trial_predictions(folder)))
+    return found
+
+
+def summarise(
+    plan: CrossValPlan, options: CrossValOptions, failed: dict[str, str]
+) -> tuple[dict[str, Any], dict[int, tuple[Predictions, Folds]]]:
+    """Pool the predictions of finished trials and write them for each seed.
+
+    Returns what the summary holds (its `reports` still empty), and by seed the pooled answers and those of its folds.
+    """
+    recipe = plan.recipe
+    records = [finished(trial, trial_folder(options.output, trial)) for trial in plan.trials]
+    planned = Counter(trial.recipe.seed for trial in plan.trials)
+    answers: dict[int, tuple[Predictions, Folds]] = {}
+    for seed, folds in fold_answers(plan.trials, options.output).items():
+        pooled = replace(joined([one for _, one in folds]), model=f"{options.name or recipe.name} seed {seed}")
+        pooled.write(options.of_seed(seed) / PREDICTIONS)
+        answers[seed] = pooled, folds
+    by_seed = {seed: pooled for seed, (pooled, _) in answers.items()}
+    summary = {
         "recipe": recipe.name,
         "model": recipe.model,
         "store": storage.absolute(options.store),
-        "protocol": options.protocol if isinstance(options.protocol, str) else f"{options.protocol}-fold",
-        "selection": trials[0].selection,
+        "protocol": plan.protocol,
+        "folds_from": _FOLDS_FROM.get(str(options.protocol), "made here"),
+        "selection": plan.trials[0].selection,
         "priors": "fold" if options.aus is not None else "fixed" if options.priors is not None else None,
-        "classes": trials[0].clips.classes,
-        "predictions": {str(seed): f"seed-{seed}/{PREDICTIONS}" for seed in pooled},
+        "classes": plan.trials[0].clips.classes,
+        "predictions": {str(seed): f"{options.of_seed(seed).name}/{PREDICTIONS}" for seed in by_seed},
+        "reports": {},
         "failed": [{"trial": name, "reason": reason} for name, reason in failed.items()],
-        **summarised(records, pooled, planned),
+        **summarised([one for one in records if one is not None], by_seed, planned),
     }
+    return summary, answers
+
+
+def _write(path: Path, summary: dict[str, Any]) -> None:
+    storage.write_bytes(path, (json.dumps(summary, indent=1) + "\n").encode())
 
 
 def _clear(output: Path) -> None:
@@ -285,4 +225,5 @@ def _clear(output: Path) -> None:
     for folder in (output / TRIALS, *output.glob("seed-*")):
         if folder.name == TRIALS or (folder / PREDICTIONS).is_file():
             shutil.rmtree(folder, ignore_errors=True)
-    (output / SUMMARY).unlink(missing_ok=True)
+    for summary in output.glob("summary*.json"):
+        summary.unlink()

@@ -15,7 +15,16 @@ from ray_fer.training.recipe import OptimizerConfig, Recipe, ScheduleConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """The optimiser over all parameters that need a gradient, in the recipe's groups.
+    """The optimiser over all parameters that need a gradient, in `parameter_groups`, with their errors."""
+    used = parameter_groups(model, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(used, config.lr, momentum=config.momentum)
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
+    return kinds[config.name](used, config.lr, betas=config.betas)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """The recipe's groups of parameters, as torch's optimisers take them.
 
     A group with `lr_scale` 0 is frozen: its parameters need no gradient afterwards, so call this before the model is
     wrapped for several workers. Raises ValueError for a group that matches nothing, or is no regular expression.
@@ -34,10 +43,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     used = [group for group in groups if any(one.requires_grad for one in group["params"])]
     if not used:
         raise ValueError("optimizer.groups freeze every parameter of the model")
-    if config.name == "sgd":
-        return torch.optim.SGD(used, config.lr, momentum=config.momentum)
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}
-    return kinds[config.name](used, config.lr, betas=config.betas)
+    return used
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,21 +59,28 @@ def held_out(clips: ClipIndex, share: float = 0.1, seed: int = 42) -> tuple[Clip
 class Fold:
     """One fold of a cross-validation: int64 places in the index of the clips that it trains on and tests.
 
-    `name` is fit for a folder: "fold-1", or the subject that is left out.
+    `name` is fit for a folder: "fold-1", the subject that is left out, or "fixed".
     """
 
     name: str
     train: np.ndarray
     test: np.ndarray
+    number: int = 1
+    """By which it is chosen: the dataset's own where it has folds, else counted from 1."""
+    val: np.ndarray | None = None
+    """Clips that the dataset itself sets apart for validation."""
 
 
 def folds(clips: ClipIndex, protocol: str | int, seed: int = 42, by_subject: bool = False) -> list[Fold]:
-    """The folds of a protocol, in their order. Every clip is tested once; its split does not matter.
+    """The folds of a protocol, in their order.
 
-    "folds" takes the fold column (the fold of a clip is the one that tests it), "loso" leaves out one subject of one
-    dataset at a time, a number makes that many folds, stratified by expression x culture, with `seed`; `by_subject`
-    keeps these folds' subjects apart. Raises ValueError with advice when the clips do not allow it.
+    "fixed" is one that trains on split "train" and tests "test". In all others every clip is tested once, and its split
+    does not matter: "folds" takes the fold column (the fold of a clip is the one that tests it), "loso" leaves out one
+    subject of one dataset at a time, a number makes that many folds, stratified by expression x culture, with `seed`;
+    `by_subject` keeps these folds' subjects apart. Raises ValueError with advice when the clips do not allow it.
     """
+    if protocol == "fixed":
+        return [_fixed_split(clips)]
     rows = clips.table.select(["clip_id", "dataset", "label", "culture", "subject_id", "fold"]).to_pylist()
     _check_labels(clips, rows)
     if protocol == "folds":
@@ -89,12 +97,50 @@ def folds(clips: ClipIndex, protocol: str | int, seed: int = 42, by_subject: boo
             raise ValueError(f"{clips.store}: {error}") from error
         names = {number: f"fold-{number}" for number in numbers}
     else:
-        raise ValueError(f"unknown protocol {protocol!r}; expected folds, loso, or a number of folds such as 5")
+        raise ValueError(f"unknown protocol {protocol!r}; expected folds, loso, fixed, or a number such as 5")
     which = np.array(numbers)
     return [
-        Fold(names[number], np.flatnonzero(which != number), np.flatnonzero(which == number))
+        Fold(names[number], np.flatnonzero(which != number), np.flatnonzero(which == number), number)
         for number in sorted(set(numbers))
     ]
+
+
+def chosen(parts: Sequence[Fold], only: Sequence[int]) -> list[Fold]:
+    """The folds of these numbers, or all when there is none. Raises ValueError that lists the folds there are."""
+    there = {fold.number: fold for fold in parts}
+    unknown = [number for number in only if number not in there]
+    if unknown:
+        listed = ", ".join(
+            str(number) if fold.name == f"fold-{number}" else f"{number} ({fold.name})"
+            for number, fold in there.items()
+        )
+        raise ValueError(f"no fold {', '.join(map(str, unknown))}; there are {listed}")
+    return [fold for fold in parts if not only or fold.number in only]
+
+
+def protocol_name(protocol: str | int, parts: Sequence[Fold], taken: Sequence[Fold]) -> str:
+    """What reports and published tables call it when these of all folds are taken: "5-fold", "fold 2 of 5", "loso",
+    "fixed"."""
+    if len(taken) == len(parts):
+        return protocol if protocol in ("loso", "fixed") else f"{len(parts)}-fold"
+    numbers = ", ".join(str(fold.number) for fold in taken)
+    name = f"{'folds' if len(taken) > 1 else 'fold'} {numbers} of {len(parts)}"
+    return f"{name}, loso" if protocol == "loso" else name
+
+
+def _fixed_split(clips: ClipIndex) -> Fold:
+    given = np.array([str(name) for name in clips.column("split")])
+    train, val, test = (np.flatnonzero(given == name) for name in ("train", "val", "test"))
+    for name, places in (("train", train), ("test", test)):
+        if not len(places):
+            there = ", ".join(sorted(set(given.tolist()))) or "none"
+            raise ValueError(
+                f"{clips.store}: no clip is in split {name!r} (there are {there}), which protocol fixed needs; make "
+                "splits with `ray-fer split` and preprocess again, or make folds here with --protocol 5"
+            )
+    used = clips.where(np.concatenate([train, val, test]))
+    _check_labels(used, used.table.select(["label"]).to_pylist())
+    return Fold("fixed", train, test, val=val if len(val) else None)
 
 
 def _check_labels(clips: ClipIndex, rows: splits.Rows) -> None:

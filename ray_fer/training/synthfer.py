@@ -43,6 +43,8 @@ class Rendered:
     """A clip store of SynthFER with its priors; how long each stage took, and the subjects of each split."""
 
     store: str
+    aus: str
+    """The AU table of its clips."""
     priors: Priors
     seconds: dict[str, float]
     subjects: dict[str, list[str]]
@@ -81,4 +83,5 @@ def synthfer_clips(size: SynthFerSize, recipe: Recipe, work: Path, say: Callable
     subjects: dict[str, set[str]] = {}
     for row in read_manifest(manifest):
         subjects.setdefault(row["split"], set()).add(row["subject_id"])
-    return Rendered(summary.store, priors, seconds, {split: sorted(names) for split, names in subjects.items()})
+    by_split = {split: sorted(names) for split, names in subjects.items()}
+    return Rendered(summary.store, aus.store, priors, seconds, by_split)

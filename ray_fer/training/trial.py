@@ -79,6 +79,16 @@ class TrialKeeping:
     """For the model cards."""
 
 
+def trial_task(trial: Trial, folder: str, keeping: TrialKeeping, box: Any) -> str | None:
+    """`run_trial` as a task of Ray, which tells a mailbox how it goes.
+
+    It is here because its process imports this module, which is light, and not the one that runs all trials.
+    """
+    return run_trial(
+        trial, folder, keeping, lambda line: box.add.remote([{"trial": trial.name, "line": line, "event": "line"}])
+    )  # fmt: skip
+
+
 def run_trial(trial: Trial, folder: str, keeping: TrialKeeping, say: Callable[[str], None]) -> str | None:
     """Train and test on the current Ray, in a process of its own; returns why it failed, or None.
 

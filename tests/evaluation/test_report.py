@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ray_fer.bundle import Bundle, load_bundle
+from ray_fer.bundle import load_bundle
 from ray_fer.evaluation.compare import read_report
+from ray_fer.evaluation.evaluated import Evaluated, of_bundle
 from ray_fer.evaluation.page import fairness_words
 from ray_fer.evaluation.predictions import Predictions, read_predictions
 from ray_fer.evaluation.report import ReportOptions, check_output, report_content, write_report
@@ -49,8 +50,8 @@ def made_up(count: int, **columns: list[Any]) -> dict[str, list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path) -> Bundle:
-    return load_bundle(tiny_bundle)
+def tiny(tiny_bundle: Path) -> Evaluated:
+    return of_bundle(load_bundle(tiny_bundle))
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +61,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ClipIndex:
 
 
 @pytest.fixture(scope="module")
-def written(bundle: Bundle, store: ClipIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(tiny: Evaluated, store: ClipIndex, tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = store.split("test")
     columns = {name: clips.column(name) for name in ("clip_id", "dataset", "label", "culture", "subject_id", "path")}
     predictions = answers(columns, {0: ("Fear", 0.9), 8: ("Happy", 0.7), 9: ("Sad", 0.8)})
     options = ReportOptions(unit="subject", command="ray-fer evaluate tiny clips -o report")
-    return write_report(bundle, predictions, store, tmp_path_factory.mktemp("report") / "out", options).parent
+    return write_report(tiny, predictions, store, tmp_path_factory.mktemp("report") / "out", options).parent
 
 
 def test_everything_is_written(written: Path) -> None:
@@ -115,19 +116,21 @@ def test_the_page_stands_alone(written: Path) -> None:
     assert "url(" not in page
     for words in (
         "39 of 42 clips are recognised", "attention rollout", "ray-fer evaluate tiny clips -o report",
-        "the bundle has no AU profiles", "draws of subjects",
+        "the model has no AU profiles", "draws of subjects",
     ):  # fmt: skip
         assert words in " ".join(page.split())
 
 
-def test_the_same_answers_give_the_same_report(written: Path, bundle: Bundle, store: ClipIndex, tmp_path: Path) -> None:
+def test_the_same_answers_give_the_same_report(
+    written: Path, tiny: Evaluated, store: ClipIndex, tmp_path: Path
+) -> None:
     options = ReportOptions(unit="subject", command="ray-fer evaluate tiny clips -o report")
-    again = write_report(bundle, read_predictions(written / "predictions.parquet"), store, tmp_path / "again", options)
+    again = write_report(tiny, read_predictions(written / "predictions.parquet"), store, tmp_path / "again", options)
     assert again.read_bytes() == (written / "index.html").read_bytes()
     assert (tmp_path / "again" / "report.json").read_bytes() == (written / "report.json").read_bytes()
 
 
-def test_names_are_escaped_and_the_card_can_do_nothing(tmp_path: Path, bundle: Bundle) -> None:
+def test_names_are_escaped_and_the_card_can_do_nothing(tmp_path: Path, tiny_bundle: Path) -> None:
     evil = '<img src=x onerror="alert(1)">'
     folder = tmp_path / "bundle"
     folder.mkdir()
@@ -135,41 +138,54 @@ def test_names_are_escaped_and_the_card_can_do_nothing(tmp_path: Path, bundle: B
     (folder / "README.md").write_text(f"# x\n\n## Use\n\n{card}\n")
     clips = made_up(21, clip_id=[f"{evil}{row}" for row in range(21)], culture=[evil] * 21, dataset=[evil] * 21)
     predictions = answers(clips, {3: ("Fear", 0.9)})
-    page = write_report(dataclasses.replace(bundle, path=folder), predictions, None, tmp_path / "out").read_text()
+    about = of_bundle(dataclasses.replace(load_bundle(tiny_bundle), path=folder))
+    page = write_report(about, predictions, None, tmp_path / "out").read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
     assert 'src="http' not in page
     assert 'href="javascript' not in page
 
 
-def test_synthfer_says_nothing_about_people(tmp_path: Path, bundle: Bundle) -> None:
+def test_synthfer_says_nothing_about_people(tmp_path: Path, tiny: Evaluated) -> None:
     synthetic = answers(made_up(21, dataset=["synthfer"] * 21), {})
-    page = write_report(bundle, synthetic, None, tmp_path / "synthetic")
+    page = write_report(tiny, synthetic, None, tmp_path / "synthetic")
     assert json.loads((page.parent / "report.json").read_text())["synthetic"] is True
     assert "This says nothing about people" in page.read_text()
     assert "There is no mistake to show" in page.read_text()
     mixed = answers(made_up(21, dataset=["synthfer", "DFEW", "DFEW"] * 7), {})
-    assert report_content(bundle, mixed, ReportOptions())["synthetic"] is False
+    assert report_content(tiny, mixed, ReportOptions())["synthetic"] is False
 
 
-def test_folds(tmp_path: Path, bundle: Bundle) -> None:
+def test_folds(tmp_path: Path, tiny: Evaluated) -> None:
     predictions = answers(made_up(35), {0: ("Fear", 0.9)})
     folds = [(f"fold {number}", predictions.select(range(number, 35, 5))) for number in range(5)]
     options = ReportOptions(protocol="5-fold", selection="test fold (paper protocol)")
-    page = write_report(bundle, predictions, None, tmp_path / "out", options, folds)
+    page = write_report(tiny, predictions, None, tmp_path / "out", options, folds)
     report = json.loads((page.parent / "report.json").read_text())
     assert [fold["count"] for fold in report["folds"]] == [7] * 5
     assert report["folds"][0]["war"] == pytest.approx(6 / 7)
     text = page.read_text()
     assert "These figures are optimistic" in text
     assert "latent spaces do not belong together" in text
+    assert "there are no AU profiles that all folds share" in text
+    assert "each fold has a model of its own" in text
     assert not (page.parent / "tsne-culture.png").exists()
 
 
-def test_small_groups_are_flagged_in_words(bundle: Bundle) -> None:
+def test_one_fold_whose_model_was_not_kept(tmp_path: Path, tiny: Evaluated) -> None:
+    about = Evaluated(tiny.config, caveats="Only for *tests*.")
+    predictions = answers(made_up(35), {0: ("Fear", 0.9)})
+    page = write_report(about, predictions, None, tmp_path / "out", folds=[("fold 2", predictions)])
+    text = page.read_text()
+    assert "Left out: the model was not kept." in text
+    assert "Only for <em>tests</em>." in text
+    assert (page.parent / "tsne-culture.png").exists(), "one model, one latent space"
+
+
+def test_small_groups_are_flagged_in_words(tiny: Evaluated) -> None:
     cultures = ["African"] * 14 + ["Caucasian"] * 14 + ["East Asian"] * 3
     wrong = {row: ("Sad" if row % 7 else "Fear", 0.9) for row in range(0, 14, 2)}
-    content = report_content(bundle, answers(made_up(31, culture=cultures), wrong), ReportOptions())
+    content = report_content(tiny, answers(made_up(31, culture=cultures), wrong), ReportOptions())
     groups = content["groups"]["culture"]
     assert [groups[name]["few"] for name in ("African", "Caucasian", "East Asian")] == [False, False, True]
     words = " ".join(fairness_words(content, "culture")).replace("\N{NO-BREAK SPACE}", " ")
@@ -177,30 +193,30 @@ def test_small_groups_are_flagged_in_words(bundle: Bundle) -> None:
     assert f"lowest in African ({worst:.1f} %), highest in Caucasian (100.0 %)" in words
     assert "do not overlap" in words
     assert "not compared: East Asian" in words
-    alone = report_content(bundle, answers(made_up(14, culture=["A"] * 12 + ["B"] * 2), {}), ReportOptions())
+    alone = report_content(tiny, answers(made_up(14, culture=["A"] * 12 + ["B"] * 2), {}), ReportOptions())
     assert "nothing to compare" in fairness_words(alone, "culture")[0]
 
 
-def test_a_group_of_one_subject_has_no_interval(bundle: Bundle) -> None:
+def test_a_group_of_one_subject_has_no_interval(tiny: Evaluated) -> None:
     clips = made_up(28, culture=["A"] * 14 + ["B"] * 14, subject_id=["one"] * 14 + [f"s{row}" for row in range(14)])
-    content = report_content(bundle, answers(clips, {1: ("Sad", 0.9)}), ReportOptions(unit="subject"))
+    content = report_content(tiny, answers(clips, {1: ("Sad", 0.9)}), ReportOptions(unit="subject"))
     assert content["groups"]["culture"]["A"]["intervals"]["war"] is None
     assert content["groups"]["culture"]["B"]["intervals"]["war"] == [1.0, 1.0]
     assert "cannot be said" in " ".join(fairness_words(content, "culture"))
 
 
-def test_frames_can_be_left_out(tmp_path: Path, bundle: Bundle, store: ClipIndex) -> None:
+def test_frames_can_be_left_out(tmp_path: Path, tiny: Evaluated, store: ClipIndex) -> None:
     clips = store.split("test")
     columns = {name: clips.column(name) for name in ("clip_id", "dataset", "label", "culture", "subject_id", "path")}
     predictions = answers(columns, {0: ("Fear", 0.9)})
-    page = write_report(bundle, predictions, clips, tmp_path / "out", ReportOptions(faces=False))
+    page = write_report(tiny, predictions, clips, tmp_path / "out", ReportOptions(faces=False))
     assert "data:image/jpeg" not in page.read_text()
     assert "left out on purpose" in page.read_text()
     assert not (page.parent / "clips").exists()
 
 
 def test_a_model_that_cannot_be_looked_into_still_gets_its_report(
-    tmp_path: Path, bundle: Bundle, store: ClipIndex, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Evaluated, store: ClipIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(*_: object) -> None:
         raise ValueError("the answer does not depend on its last convolution")
@@ -208,18 +224,18 @@ def test_a_model_that_cannot_be_looked_into_still_gets_its_report(
     monkeypatch.setattr("ray_fer.evaluation.report.clip_saliency", refuses)
     clips = store.split("test")
     columns = {name: clips.column(name) for name in ("clip_id", "dataset", "label", "culture", "subject_id", "path")}
-    page = write_report(bundle, answers(columns, {}), clips, tmp_path / "out")
+    page = write_report(tiny, answers(columns, {}), clips, tmp_path / "out")
     assert "Left out: the answer does not depend on its last convolution." in page.read_text()
 
 
-def test_only_reports_are_replaced(tmp_path: Path, bundle: Bundle) -> None:
+def test_only_reports_are_replaced(tmp_path: Path, tiny: Evaluated) -> None:
     predictions = answers(made_up(21), {0: ("Fear", 0.9)})
-    page = write_report(bundle, predictions, None, tmp_path / "out")
+    page = write_report(tiny, predictions, None, tmp_path / "out")
     with pytest.raises(FileExistsError, match="pass --overwrite"):
-        write_report(bundle, predictions, None, tmp_path / "out")
+        write_report(tiny, predictions, None, tmp_path / "out")
     (page.parent / "mine.png").write_bytes(b"mine")
     few = predictions.select(range(7))
-    write_report(bundle, few, None, tmp_path / "out", ReportOptions(overwrite=True))
+    write_report(tiny, few, None, tmp_path / "out", ReportOptions(overwrite=True))
     assert not (page.parent / "tsne-culture.png").exists(), "seven clips are too few for t-SNE: the old one is gone"
     assert (page.parent / "mine.png").exists()
     foreign = tmp_path / "thesis"
@@ -229,8 +245,8 @@ def test_only_reports_are_replaced(tmp_path: Path, bundle: Bundle) -> None:
         check_output(foreign, overwrite=True)
 
 
-def test_another_models_answers_are_refused(tmp_path: Path, bundle: Bundle) -> None:
+def test_another_models_answers_are_refused(tmp_path: Path, tiny: Evaluated) -> None:
     predictions = answers(made_up(14), {})
     other = dataclasses.replace(predictions, classes=[*CLASSES[:5], "Surprise", "Sad"])
     with pytest.raises(ValueError, match="different classes"):
-        write_report(bundle, other, None, tmp_path / "out")
+        write_report(tiny, other, None, tmp_path / "out")

@@ -11,27 +11,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from ray_fer.evaluation.compare import read_report
 from ray_fer.evaluation.metrics import classification_metrics
 from ray_fer.evaluation.predictions import read_predictions
 from ray_fer.serving.local_ray import ray_session
-from ray_fer.training.crossval import CrossValOptions, News, cross_validate
+from ray_fer.training.crossval import News, cross_validate
+from ray_fer.training.crossval_plan import CrossValOptions
 from ray_fer.training.search import SearchOptions, search
 from tests.clip_stores import colour_store
 from tests.integration.conftest import REPOSITORY
-from tests.training_runs import tiny_recipe
+from tests.training_runs import tiny_settings
 
 CLIPS = 42
-
-
-def settings(**changes: Any) -> tuple[str, ...]:
-    """What makes `cafer-small` the tiny recipe, with one epoch on one worker."""
-    recipe = tiny_recipe().model_dump(mode="json") | {"epochs": 1, "workers": 1, "cpus_per_worker": 1} | changes
-    return tuple(f"{name}={json.dumps(value)}" for name, value in recipe.items())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +42,7 @@ def local_ray() -> Iterator[None]:
 
 def job(store: Path, output: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, str(REPOSITORY / "jobs" / "crossval.py"), str(store), "--output", str(output)]
-    words = ["--json", "--parallel", "1", *(word for one in settings() for word in ("--set", one))]
+    words = ["--json", "--parallel", "1", *(word for one in tiny_settings() for word in ("--set", one))]
     return subprocess.Popen(
         [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
         env=environment | {"PYTHONPATH": str(REPOSITORY)},
@@ -88,13 +83,15 @@ def test_ctrl_c_in_the_middle_leaves_what_is_finished(
     assert first.stat().st_mtime_ns == written
     summary = json.loads(printed)
     assert summary == json.loads((output / "summary.json").read_text())
-    assert (summary["selection"], summary["protocol"], summary["failed"]) == ("validation", "folds", [])
+    assert (summary["selection"], summary["protocol"], summary["failed"]) == ("validation", "3-fold", [])
     pooled = read_predictions(output / "seed-42" / "predictions.parquet")
     assert len(set(pooled.column("clip_id"))) == len(pooled) == CLIPS + 14
     figures = classification_metrics(pooled.truth, pooled.predicted, pooled.classes)
     assert summary["seeds"]["42"]["pooled"]["confusion"] == figures["confusion"]
     means = [trial["uar"] for trial in summary["trials"]]
     assert summary["seeds"]["42"]["folds"]["uar"]["mean"] == pytest.approx(sum(means) / 3)
+    report = read_report(output / summary["reports"]["42"])
+    assert report.metrics.uar.value == pytest.approx(figures["uar"])
     left = {path.name for path in (output / "trials" / "fold-1-seed-42").iterdir()}
     assert left == {"plan.json", "trial.json", "predictions.parquet", "tiny-fold-1-seed-42.run"}, (
         "no bundle was asked for"
@@ -111,7 +108,7 @@ def test_the_paper_protocol_marks_what_it_makes_and_one_bad_trial_ends_no_other(
     output, heard = tmp_path / "cv", list[News]()
     (output / "trials" / "fold-1-seed-42" / "tiny-fold-1-seed-42.run").mkdir(parents=True)
     (output / "trials" / "fold-1-seed-42" / "tiny-fold-1-seed-42.run" / "mine.txt").touch()
-    options = CrossValOptions(str(store), output, settings=settings(), protocol=2, paper_protocol=True)
+    options = CrossValOptions(str(store), output, settings=tiny_settings(), protocol=2, paper_protocol=True)
     done = cross_validate(options, heard.append, lambda _: None)
     assert list(done.failed) == ["fold-1-seed-42"]
     assert "is not the folder of a training run" in done.failed["fold-1-seed-42"]
@@ -123,12 +120,12 @@ def test_the_paper_protocol_marks_what_it_makes_and_one_bad_trial_ends_no_other(
     assert trial["uar"] == pytest.approx(trial["training"]["val_uar"]), "the test fold is what validated"
     assert "Traceback" in (output / "trials" / "fold-1-seed-42" / "error.txt").read_text()
     with pytest.raises(FileExistsError, match=r"selection was test fold \(paper protocol\) and is validation"):
-        cross_validate(CrossValOptions(str(store), output, settings=settings(), protocol=2))
+        cross_validate(CrossValOptions(str(store), output, settings=tiny_settings(), protocol=2))
 
 
 def test_a_search_of_three_trials(local_ray: None, store: Path, tmp_path: Path) -> None:
     options = SearchOptions(
-        str(store), tmp_path / "search", ("optimizer.lr=grid(1e-3, 1e-12, 3e-3)",), settings=settings(epochs=4),
+        str(store), tmp_path / "search", ("optimizer.lr=grid(1e-3, 1e-12, 3e-3)",), settings=tiny_settings(epochs=4),
         trials=1, grace=1,
     )  # fmt: skip
     found = search(options, lambda _: None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,25 +177,31 @@ def test_workers_come_and_go_with_nodes(
     # Right after a node died, Ray Train may still wait for as many workers as before.
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 1024**2})
-    node = cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2)
-    nodes = [node]
+    memory = 100 * 1024**2
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory})
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=memory)]
+    lost = threading.Event()
+
+    def lose_a_node(record: Record) -> None:
+        if record["event"] == "epoch" and record["epoch"] >= 3 and nodes:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+        if record["event"] == "start" and record["workers"] == 1:
+            lost.set()
+
+    recipe = tiny_recipe("epochs=60", "workers=[1,2]", "cpus_per_worker=1", "resize_every_s=2")
     try:
         ray.init(address=cluster.address, log_to_driver=False)
         cluster.wait_for_nodes()
-
-        def lose_a_node(record: Record) -> None:
-            if record["event"] == "epoch" and record["epoch"] >= 3 and nodes:
-                cluster.remove_node(nodes.pop(), allow_graceful=False)
-
-        recipe = tiny_recipe("epochs=20", "workers=[1,2]", "cpus_per_worker=1", "resize_every_s=5")
-        records, _ = run(recipe, store, tmp_path / "run", lose_a_node)
+        with ThreadPoolExecutor(1) as aside:  # Ray starts nodes from a main thread only
+            training = aside.submit(run, recipe, store, tmp_path / "run", lose_a_node)
+            while not lost.wait(0.5) and not training.done():
+                pass
+            cluster.add_node(num_cpus=1, object_store_memory=memory)
+            records, _ = training.result()
     finally:
         ray.shutdown()
         cluster.shutdown()
-    counts = [workers for workers, _ in started(records)]
-    assert counts[0] == 2
-    assert counts[-1] == 1
+    assert [workers for workers, _ in started(records)] == [2, 1, 2]
     steps, losses = loss_curve(records)
-    assert steps == loss_curve(undisturbed)[0]
-    np.testing.assert_allclose(losses, loss_curve(undisturbed)[1], rtol=1e-3)
+    assert steps == list(range(1, 8 * 60 + 1))
+    np.testing.assert_allclose(losses[: 8 * 20], loss_curve(undisturbed)[1], rtol=1e-3)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
 
-from ray_fer.evaluation.predictions import COLUMNS, Predictions, joined
+from ray_fer.evaluation.compare import read_report
+from ray_fer.evaluation.predictions import COLUMNS, Predictions, joined, read_predictions
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.training.aggregate import spread, summarised
-from ray_fer.training.crossval import CrossValOptions, plan_trials
+from ray_fer.training.crossval import cross_validate
+from ray_fer.training.crossval_plan import CrossValOptions, plan_cross_validation, plan_trials, trial_folder
 from ray_fer.training.fold_priors import AuStats
 from ray_fer.training.parts import folds
 from ray_fer.training.search import SearchOptions, search_clips
 from ray_fer.training.search_outcome import outcome
 from ray_fer.training.space import KINDS, Dimension, check_space, parse_space, settings_of
-from ray_fer.training.trial import TEST_FOLD, VALIDATION, Trial, finished
-from tests.clip_stores import colour_store
-from tests.training_runs import tiny_recipe
+from ray_fer.training.trial import TEST_FOLD, VALIDATION, Trial, TrialKeeping, finished
+from tests.clip_stores import au_table, colour_store
+from tests.finished_trials import finish
+from tests.training_runs import tiny_recipe, tiny_settings
 
 CLIPS = 42
 
@@ -36,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(store: Path, **changes: Any) -> list[Trial]:
     recipe = tiny_recipe(*changes.pop("settings", ()))
-    return plan_trials(read_index(store), recipe, CrossValOptions(str(store), Path("out"), **changes))
+    return plan_trials(read_index(store), recipe, CrossValOptions(str(store), Path("out"), **changes)).trials
 
 
 # Figures
@@ -165,28 +169,111 @@ def test_an_unfinished_trial_is_known_by_its_plan(store: Path, tmp_path: Path) -
         finished(other, tmp_path)
 
 
+def test_some_folds_alone_are_the_same_trials(store: Path) -> None:
+    whole = {trial.name: trial.described() for trial in planned(store)}
+    (trial,) = planned(store, only=(2,))
+    assert trial.described() == whole[trial.name]
+    with pytest.raises(ValueError, match="no fold 4; there are 1, 2, 3"):
+        planned(store, only=(2, 4))
+
+
+def test_the_outcome_of_some_folds_does_not_replace_that_of_all() -> None:
+    all_folds, one = CrossValOptions("s", Path("out")), CrossValOptions("s", Path("out"), only=(3, 2))
+    assert (all_folds.summary, all_folds.of_seed(1)) == (Path("out/summary.json"), Path("out/seed-1"))
+    assert (one.summary, one.of_seed(1)) == (Path("out/summary-only-2-3.json"), Path("out/seed-1-only-2-3"))
+
+
+def test_a_fixed_split_is_one_trial_for_each_seed(tmp_path: Path) -> None:
+    store = colour_store(tmp_path / "store", {"train": 28, "test": 14})
+    trials = planned(store, protocol="fixed", seeds=(1, 2))
+    assert [trial.name for trial in trials] == ["fixed-seed-1", "fixed-seed-2"]
+    for trial in trials:
+        assert set(trial.test.column("split")) == {"test"}
+        assert {*trial.clips.train.column("split"), *trial.clips.val.column("split")} == {"train"}
+    with_val = planned(colour_store(tmp_path / "val", {"train": 28, "val": 7, "test": 14}), protocol="fixed")[0]
+    assert set(with_val.clips.val.column("split")) == {"val"}
+    assert len(with_val.clips.train) == 28
+    tested = planned(store, protocol="fixed", paper_protocol=True)[0]
+    assert set(tested.clips.val.column("split")) == {"test"}
+
+
+# Reports
+
+
+def test_what_was_finished_earlier_gets_a_report_that_compares(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, said = tmp_path / "cv", list[str]()
+    keep = TrialKeeping(command="ray-fer crossval clips -o cv")
+    changes = {"recipe": "cafer-small", "settings": tiny_settings(), "seeds": (1, 2), "keeping": keep}
+    options = CrossValOptions(str(store), output, **changes)
+    plan = plan_cross_validation(options)
+    for trial in plan.trials[:-1]:  # the last fold of the second seed is not finished
+        finish(trial, output)
+    monkeypatch.setattr("ray_fer.training.crossval.run_trials", lambda *_: {})
+    done = cross_validate(options, say=said.append)
+    assert done.reports == {1: output / "seed-1" / "report"}
+    assert done.summary["reports"] == {"1": "seed-1/report"}
+    assert (done.summary["protocol"], done.summary["folds_from"]) == ("3-fold", "dataset")
+    assert done.summary == json.loads((output / "summary.json").read_text())
+    report = read_report(output / "seed-1" / "report")
+    assert (report.protocol.name, report.protocol.selection, report.name) == ("3-fold", "validation", "tiny seed 1")
+    assert report.source == "cv/seed-1"
+    pooled = read_predictions(output / "seed-1" / "predictions.parquet")
+    assert report.metrics.war.value == pytest.approx(accuracy_score(pooled.truth, pooled.predicted))
+    assert len(report.folds or []) == 3
+    page = (output / "seed-1" / "report" / "index.html").read_text()
+    assert "ray-fer crossval clips -o cv" in page
+    assert "data:image/jpeg" in page, "frames of mistakes"
+    assert json.loads((output / "seed-1" / "report" / "report.json").read_text())["intervals"]["unit"] == "subject"
+
+    finish(plan.trials[-1], output)
+    only = CrossValOptions(str(store), output, **changes, only=(2,), faces=False)
+    assert set(cross_validate(only, say=said.append).reports) == {1, 2}
+    report = read_report(output / "seed-2-only-2" / "report")
+    assert report.protocol.name == "fold 2 of 3"
+    assert "data:image/jpeg" not in (output / "seed-2-only-2" / "report" / "index.html").read_text()
+    assert not said
+
+
+def test_the_report_of_one_model_that_was_kept_is_of_that_model(
+    store: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "cv"
+    options = CrossValOptions(str(store), output, settings=tiny_settings(), only=(1,), faces=False)
+    (trial,) = plan_cross_validation(options).trials
+    finish(trial, output, bundle="kept")
+    shutil.copytree(tiny_bundle, trial_folder(output, trial) / "kept")
+    monkeypatch.setattr("ray_fer.training.crossval.run_trials", lambda *_: {})
+    report = read_report(cross_validate(options).reports[42])
+    assert (report.name, report.protocol.name) == ("tiny 0", "fold 1 of 3")
+    page = (output / "seed-42-only-1" / "report" / "index.html").read_text()
+    assert "left out on purpose" in page, "it could be looked into"
+
+
+def test_a_report_that_cannot_be_written_costs_no_figure(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, said = tmp_path / "cv", list[str]()
+    options = CrossValOptions(str(store), output, settings=tiny_settings())
+    for trial in plan_cross_validation(options).trials:
+        finish(trial, output)
+    (output / "seed-42" / "report").mkdir(parents=True)
+    (output / "seed-42" / "report" / "mine.txt").touch()
+    monkeypatch.setattr("ray_fer.training.crossval.run_trials", lambda *_: {})
+    done = cross_validate(options, say=said.append)
+    assert "the report of seed 42 is not written" in said[0]
+    assert "is no report; choose another folder" in said[0]
+    assert done.reports == {}
+    assert json.loads((output / "summary.json").read_text())["seeds"]["42"]["complete"]
+
+
 # AU profiles
-
-
-def au_table(folder: Path, store: Path, value: dict[str, float]) -> str:
-    """An AU table of a store: all AUs of a clip have the value of its fold and culture ("1A")."""
-    index = read_index(store)
-    levels = [f"{fold}{culture}" for fold, culture in zip(index.column("fold"), index.column("culture"), strict=True)]
-    table = pa.table({
-        "clip_id": index.column("clip_id"), "extractor": ["test"] * len(index), "active": [0.5] * len(index),
-        "au_stats": pa.array([[value[level]] * 80 for level in levels], pa.list_(pa.float32())),
-    })  # fmt: skip
-    (folder / "aus").mkdir(parents=True)
-    pq.write_table(table, folder / "aus" / "part-00000.parquet")
-    about = {"kind": "aus", "shard_rows": 0, "shards": 1, "source": str(store), "options": {}}
-    (folder / "store.json").write_text(json.dumps(about))
-    (folder / "failures.parquet").touch()
-    return str(folder)
 
 
 def test_profiles_are_of_the_training_clips_of_the_fold(store: Path, tmp_path: Path) -> None:
     value = {"1A": 0.1, "2A": 0.2, "3A": 0.3, "1B": 0.6, "2B": 0.7, "3B": 0.8}
-    table = AuStats.read(au_table(tmp_path / "aus", store, value))
+    table = AuStats.read(au_table(tmp_path / "aus", store, lambda row: value[f"{row['fold']}{row['culture']}"]))
     index = read_index(store)
     for number, fold in enumerate(folds(index, "folds"), start=1):
         found = table.priors(index.where(fold.train), ["A", "B"], fold.name)
@@ -338,6 +425,7 @@ def test_the_best_settings_are_arguments() -> None:
         ({"seeds": (1, 1)}, "give each seed once"),
         ({"parallel": 0}, "give 1 or more"),
         ({"by_subject": True}, "--by-subject goes with a number of folds"),
+        ({"protocol": "fixed", "only": (1,)}, "--only chooses folds, and protocol fixed has none"),
         ({"settings": ("epoch=3",)}, "epoch: no such field"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
-from ray_fer.training.parts import Fold, folds
+from ray_fer.training.parts import Fold, chosen, folds, protocol_name
 from tests.clip_stores import colour_store
 
 
@@ -64,6 +64,26 @@ def test_by_subject_nobody_is_in_two_folds(tmp_path: Path) -> None:
         assert not there & elsewhere
 
 
+def test_a_fixed_split_is_its_own_fold() -> None:
+    index = clips({"split": "test"}, {"split": "train"}, {"split": "val"}, {"split": None, "label": None})
+    (fold,) = folds(index, "fixed")
+    assert fold.val is not None
+    assert (fold.name, fold.train.tolist(), fold.val.tolist(), fold.test.tolist()) == ("fixed", [1], [2], [0])
+    assert protocol_name("fixed", [fold], [fold]) == "fixed"
+
+
+def test_folds_are_chosen_by_number_and_named_as_in_the_papers() -> None:
+    five = folds(clips(*({"fold": number} for number in (1, 2, 3, 4, 5))), "folds")
+    for only, name in (((), "5-fold"), ((2,), "fold 2 of 5"), ((4, 1), "folds 1, 4 of 5"), ((1, 2, 3, 4, 5), "5-fold")):
+        assert protocol_name("folds", five, chosen(five, only)) == name
+    assert protocol_name(5, five, five) == "5-fold"
+    people = folds(clips({"subject_id": "ann"}, {"subject_id": "bob"}), "loso")
+    assert protocol_name("loso", people, people) == "loso"
+    assert protocol_name("loso", people, chosen(people, [2])) == "fold 2 of 2, loso"
+    with pytest.raises(ValueError, match=r"no fold 3; there are 1 \(ann\), 2 \(bob\)"):
+        chosen(people, [3])
+
+
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.sampled_from("xyz")), min_size=12, max_size=40))
 def test_every_clip_is_tested_once(owners: list[tuple[str, str]]) -> None:
     index = clips(*({"dataset": dataset, "subject_id": subject} for dataset, subject in [("A", "a"), *owners]))
@@ -84,7 +104,9 @@ def test_every_clip_is_tested_once(owners: list[tuple[str, str]]) -> None:
         ([{}, {}, {}], 4, "3 clips are too few for 4 folds"),
         ([{}, {}, {}], 1, "cannot split into 1 folds"),
         ([{"label": None}, {}], 2, "1 of 2 clips have no label"),
-        ([{}], "megc", "unknown protocol 'megc'; expected folds, loso, or a number"),
+        ([{}, {}], "fixed", r"no clip is in split 'test' \(there are train\), which protocol fixed needs; make splits"),
+        ([{"label": None}, {"split": "test"}], "fixed", "1 of 2 clips have no label"),
+        ([{}], "megc", "unknown protocol 'megc'; expected folds, loso, fixed, or a number"),
     ],
 )
 def test_what_clips_do_not_allow(rows: list[dict[str, Any]], protocol: str | int, said: str) -> None:

@@ -1,0 +1,232 @@
+"""What it takes to make a published table: options, the clips it is about, and the systems that are cross-validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ray_fer.evaluation.measured import MEASURES
+from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, dataset_key, table, tables
+from ray_fer.evaluation.reproduced import Source, can_count, settings_words
+from ray_fer.preprocessing.store_index import ClipIndex
+from ray_fer.training.crossval_plan import CrossValOptions, CrossValPlan, plan_cross_validation
+from ray_fer.training.parts import classes_of
+from ray_fer.training.recipe import overridden
+from ray_fer.training.recipes import recipe as recipe_named
+from ray_fer.training.synthfer import SynthFerSize
+from ray_fer.training.systems import chosen_rows, recipe_of, refusal, reproducible, row_settings, system_slug
+from ray_fer.training.trial import TrialKeeping
+
+SYNTHFER = "synthfer"
+SYNTHFER_SIZE = SynthFerSize(train=168, val=0, test=0)
+SYNTHFER_SETTINGS = ("epochs=15", "workers=1")
+"""What makes the small recipe of a system a matter of minutes on two cores."""
+SYSTEMS, WORK = "systems", "work"
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Which table, of which clips, and how its systems are trained."""
+
+    table: str
+    data: str
+    """A clip store, or "synthfer" to render some."""
+    output: Path
+    rows: tuple[str, ...] = ()
+    """Names of rows; all when empty."""
+    recipe: str | None = None
+    """For all systems; that of each model when None."""
+    settings: tuple[str, ...] = ()
+    """Changes to the recipe of all systems, after those of the table's row."""
+    seeds: tuple[int, ...] = ()
+    aus: str | None = None
+    priors: Path | None = None
+    paper_protocol: bool = False
+    any_dataset: bool = False
+    """Train on clips that the table is not about; it then has no published figure."""
+    parallel: int | None = None
+    faces: bool = True
+    mlflow: str | None = None
+    overwrite: bool = False
+    command: str = ""
+
+    @property
+    def synthfer(self) -> bool:
+        """Whether the clips are rendered."""
+        return self.data == SYNTHFER
+
+    def check(self) -> tuple[PublishedTable, list[Row]]:
+        """The table and its rows. Raises ValueError or FileExistsError for what cannot work, whatever the clips are."""
+        chosen = table(self.table)
+        rows = chosen_rows(chosen, self.rows)
+        if self.synthfer and (self.aus or self.priors):
+            raise ValueError("--data synthfer makes AU profiles of its own; leave out --aus and --priors")
+        if chosen.kind == "composition" and not can_count(chosen):
+            raise ValueError(f"{chosen.id} counts other things than clips by expression; {_others()}")
+        if chosen.kind != "composition":
+            reasons = {row.name: refusal(row, self.recipe, self.synthfer) for row in rows}
+            if None not in reasons.values():
+                raise ValueError(f"no row of {chosen.id} can be trained ({_listed(reasons)}); {_others()}")
+            for row in (row for row in rows if reasons[row.name] is None):
+                name, settings = self.recipe_of(row)
+                overridden(recipe_named(name), settings)
+        known = (SYSTEMS, WORK, *(f"{one.id}.json" for one in tables()))
+        if self.output.is_dir() and any(self.output.iterdir()) and not any((self.output / n).exists() for n in known):
+            raise FileExistsError(f"{self.output} is not the folder of reproduced tables; choose another")
+        return chosen, rows
+
+    def recipe_of(self, row: Row) -> tuple[str, tuple[str, ...]]:
+        """Name of the recipe of a row that is not refused, and all that is changed in it."""
+        name = self.recipe or str(recipe_of(str(row.model), self.synthfer))
+        small = SYNTHFER_SETTINGS if self.synthfer else ()
+        return name, small + row_settings(row) + self.settings
+
+
+@dataclass(frozen=True)
+class System:
+    """One that is trained, for all rows that are about it."""
+
+    title: str
+    rows: list[str]
+    options: CrossValOptions
+    plan: CrossValPlan
+
+
+@dataclass(frozen=True)
+class ReproductionPlan:
+    """What is trained, why the other rows of ours are not (by row), and what is to be said of it."""
+
+    systems: list[System]
+    refused: dict[str, str]
+    notes: list[str]
+
+    @property
+    def trials(self) -> int:
+        """Of all systems."""
+        return sum(len(system.plan.trials) for system in self.systems)
+
+
+def source_of(chosen: PublishedTable, rows: Sequence[Row], index: ClipIndex, options: ReproduceOptions) -> Source:
+    """The clips, and whether they are those of the table. Raises ValueError when not, and nobody asked for that."""
+    source = Source(sorted({str(name) for name in index.column("dataset")}))
+    about = dict.fromkeys(column.dataset or chosen.dataset for column in chosen.columns)
+    classes = classes_of(index)
+    splits = {_split(chosen, row, source) or "" for row in rows}
+    apart = None
+    if source.key not in [dataset_key(name) for name in about]:
+        apart = f"the clips are of {' + '.join(source.datasets)}, and {chosen.id} is about {' or '.join(about)}"
+    elif chosen.protocol.classes and set(classes) != set(chosen.protocol.classes):
+        apart = f"the classes of the clips are {', '.join(classes)}, and not {', '.join(chosen.protocol.classes)}"
+    elif any("5" in split for split in splits) and _folds(index) not in (None, 5):
+        apart = f"the clips have {_folds(index)} folds, and the paper five"
+    if apart is not None and not (options.any_dataset or options.synthfer):
+        raise ValueError(
+            f"{options.data}: {apart}; give a clip store of what the table is about, or --any-dataset, which leaves "
+            "the published figures out"
+        )
+    return replace(source, apart=apart)
+
+
+def plan_systems(
+    chosen: PublishedTable,
+    rows: Sequence[Row],
+    source: Source,
+    index: ClipIndex,
+    aus: str | None,
+    options: ReproduceOptions,
+) -> ReproductionPlan:
+    """Plan the systems of the rows, on the clips of `index` and their AU table.
+
+    Raises ValueError when none can be trained, FileExistsError as `plan_cross_validation`.
+    """
+    made = ReproductionPlan([], {}, [])
+    seen: dict[tuple[str, str], System | str] = {}  # the reason where it cannot be trained
+    for row in rows:
+        split = _split(chosen, row, source)
+        reason = refusal(row, options.recipe, options.synthfer)
+        if reason is not None or split is None:
+            if row.model is not None:
+                made.refused[row.name] = reason or "its figures are not of these clips"
+            continue
+        key = system_slug(row), split
+        if key not in seen:
+            mine, note = _cross_validation(row, split, source, index, options)
+            if chosen.kind == "breakdown":  # the row names a class or culture
+                mine = replace(mine, name=settings_words(row))
+            mine = replace(mine, aus=aus)
+            made.notes.extend([note] if note and note not in made.notes else [])
+            try:
+                seen[key] = System(mine.name, [], mine, plan_cross_validation(mine))
+            except ValueError as error:
+                seen[key] = str(error)
+        system = seen[key]
+        if isinstance(system, str):
+            made.refused[row.name] = system
+            continue
+        if not system.rows:
+            made.systems.append(system)
+            used = f"recipe {system.options.recipe}, {' '.join(system.options.settings)}"
+            made.notes.append(f"{system.title}: {used}.")
+        system.rows.append(row.name)
+    if not made.systems:
+        raise ValueError(f"no row of {chosen.id} can be trained on {options.data} ({_listed(made.refused)})")
+    elsewhere = [column.name for column in chosen.columns if not _compares(column, chosen, source)]
+    if elsewhere:
+        made.notes.append(f"The clips are of {' + '.join(source.datasets)}: nothing here for {', '.join(elsewhere)}.")
+    return made
+
+
+def _cross_validation(
+    row: Row, split: str, source: Source, index: ClipIndex, options: ReproduceOptions
+) -> tuple[CrossValOptions, str | None]:
+    protocol, only, note = _protocol(split, index, options)
+    recipe, settings = options.recipe_of(row)
+    folder = "-".join([*sorted(source.key), system_slug(row), *([split] if split in ("loso", "fixed") else [])])
+    made = CrossValOptions(
+        store=index.store, output=options.output / SYSTEMS / folder, recipe=recipe, settings=settings,
+        protocol=protocol, by_subject=options.synthfer, only=only, seeds=options.seeds, priors=options.priors,
+        paper_protocol=options.paper_protocol, name=row.method or row.name, faces=options.faces,
+        parallel=options.parallel, overwrite=options.overwrite,
+        keeping=TrialKeeping(mlflow=options.mlflow, command=options.command),
+    )  # fmt: skip
+    return made, note
+
+
+def _protocol(split: str, index: ClipIndex, options: ReproduceOptions) -> tuple[str | int, tuple[int, ...], str | None]:
+    """`protocol` and `only` of `CrossValOptions`, and what is to be said of it."""
+    only = (int(split.split()[1]),) if split.startswith("fold ") else ()
+    if options.synthfer:
+        return 5, only, "Five folds were made of SynthFER; nobody is in two of them."
+    if split in ("loso", "fixed"):
+        return split, (), None
+    if _folds(index) is None:
+        return 5, only, "The clips have no folds: five were made here, stratified by expression x culture."
+    return "folds", only, None
+
+
+def _folds(index: ClipIndex) -> int | None:
+    given = index.column("fold")
+    return None if None in given else len(set(given))
+
+
+def _compares(column: Column, chosen: PublishedTable, source: Source) -> bool:
+    return source.apart is not None or dataset_key(column.dataset or chosen.dataset) == source.key
+
+
+def _split(chosen: PublishedTable, row: Row, source: Source) -> str | None:
+    """The protocol of a row on these clips; None when none of its figures is of them."""
+    measured = [one for one in chosen.columns if one.measure in MEASURES and _compares(one, chosen, source)]
+    return next((one.split or row.split or chosen.protocol.split for one in measured), None)
+
+
+def _others() -> str:
+    return f"tables that can be made: {', '.join(reproducible())} (--list tells of which rows)"
+
+
+def _listed(reasons: Mapping[str, str | None]) -> str:
+    """Rows that have a reason in common, together."""
+    rows: dict[str | None, list[str]] = {}
+    for name, reason in reasons.items():
+        rows.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in rows.items())
