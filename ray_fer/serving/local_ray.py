@@ -10,7 +10,15 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+# A Ray that is started here has no dashboard. Ray Train looks for one at the end of a run, for 12 s, unless this says
+# where it would be; nothing listens on the discard port.
+_NO_DASHBOARD = ("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
 
 
 def quieten() -> None:
@@ -20,23 +28,41 @@ def quieten() -> None:
 
 
 @contextmanager
-def simulated_cluster(nodes: int, cpus: int) -> Iterator[None]:
-    """A Ray of several nodes on this machine, each claiming `cpus` CPUs: for what needs nodes and not speed."""
+def simulated_cluster(nodes: int, cpus: int) -> Iterator[Cluster]:
+    """A Ray of several nodes on this machine, each claiming `cpus` CPUs: for what needs nodes and not speed.
+
+    Yields what nodes can be added to and removed from.
+    """
     import ray
     from ray.cluster_utils import Cluster
 
     quieten()
     memory = 200 * 1024**2
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "object_store_memory": memory})
+    with _without_dashboard():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "object_store_memory": memory})
+        try:
+            for _ in range(nodes - 1):
+                cluster.add_node(num_cpus=cpus, object_store_memory=memory)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            cluster.wait_for_nodes()
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+@contextmanager
+def _without_dashboard() -> Iterator[None]:
+    name, nowhere = _NO_DASHBOARD
+    before = os.environ.get(name)
+    os.environ[name] = nowhere  # which the nodes that are started meanwhile, and their workers, take over
     try:
-        for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=cpus, object_store_memory=memory)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        cluster.wait_for_nodes()
         yield
     finally:
-        ray.shutdown()
-        cluster.shutdown()
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager
@@ -50,7 +76,9 @@ def ray_session() -> Iterator[None]:
 
     address = os.environ.get("RAY_ADDRESS")
     folder = None
+    stack = ExitStack()
     if address is None:
+        stack.enter_context(_without_dashboard())
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray secures a local cluster with a token. One of our own keeps it from saving one in ~/.ray, where it would
         # change how the user's next `ray start` behaves.
@@ -70,5 +98,6 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        stack.close()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

@@ -16,10 +16,9 @@ import numpy as np
 import psutil
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from ray_fer.bundle import load_bundle
-from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.local_ray import ray_session, simulated_cluster
 from ray_fer.training.bundles import model_arguments
 from ray_fer.training.fit import fit, prepare_run
 from ray_fer.training.mailbox import Record
@@ -67,10 +66,11 @@ def undisturbed(local_ray: None, store: Path, tmp_path_factory: pytest.TempPathF
 
 
 def training_workers() -> list[psutil.Process]:
+    """Of the Ray that this process has started."""
     return [
         process
-        for process in psutil.process_iter(["cmdline"])
-        if any("RayTrainWorker" in word for word in process.info["cmdline"] or [])
+        for process in psutil.Process().children(recursive=True)
+        if any("RayTrainWorker" in word for word in process.cmdline())
     ]
 
 
@@ -177,9 +177,6 @@ def test_workers_come_and_go_with_nodes(
     # Right after a node died, Ray Train may still wait for as many workers as before.
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "20")
     ray.shutdown()
-    memory = 100 * 1024**2
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": memory})
-    nodes = [cluster.add_node(num_cpus=1, object_store_memory=memory)]
     lost = threading.Event()
 
     def lose_a_node(record: Record) -> None:
@@ -189,18 +186,13 @@ def test_workers_come_and_go_with_nodes(
             lost.set()
 
     recipe = tiny_recipe("epochs=60", "workers=[1,2]", "cpus_per_worker=1", "resize_every_s=2")
-    try:
-        ray.init(address=cluster.address, log_to_driver=False)
-        cluster.wait_for_nodes()
-        with ThreadPoolExecutor(1) as aside:  # Ray starts nodes from a main thread only
-            training = aside.submit(run, recipe, store, tmp_path / "run", lose_a_node)
-            while not lost.wait(0.5) and not training.done():
-                pass
-            cluster.add_node(num_cpus=1, object_store_memory=memory)
-            records, _ = training.result()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    with simulated_cluster(2, cpus=1) as cluster, ThreadPoolExecutor(1) as aside:
+        nodes = [cluster.worker_nodes.copy().pop()]
+        training = aside.submit(run, recipe, store, tmp_path / "run", lose_a_node)
+        while not lost.wait(0.5) and not training.done():
+            pass
+        cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2)  # Ray does so in a main thread only
+        records, _ = training.result()
     assert [workers for workers, _ in started(records)] == [2, 1, 2]
     steps, losses = loss_curve(records)
     assert steps == list(range(1, 8 * 60 + 1))
