@@ -52,8 +52,8 @@ def evaluate(
     index = read_index(clips)
     chosen = index if split == "all" else index.split(split)
     options = ReportOptions(
-        unit="subject" if subjects else "clip", told_culture=tell_culture, faces=faces, overwrite=overwrite,
-        command=_command(bundle, clips, output, split, tell_culture, subjects, faces),
+        selection=about.selection, unit="subject" if subjects else "clip", told_culture=tell_culture, faces=faces,
+        overwrite=overwrite, command=_command(bundle, clips, output, split, tell_culture, subjects, faces),
     )  # fmt: skip
     with ray_session():
         predictions = predict_clips(bundle, chosen, tell_culture, gpus)

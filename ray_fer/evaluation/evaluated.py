@@ -14,6 +14,9 @@ from ray_fer.bundle import Bundle, BundleConfig
 
 _CARD, _PRIORS = "README.md", "priors.json"
 
+VALIDATION, TEST_FOLD, LAST = "validation", "test fold (paper protocol)", "nothing, the last one is taken"
+"""What the epoch of a model is selected on."""
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -29,6 +32,13 @@ class Evaluated:
     """Markdown: what it may be used for."""
     command: str = ""
     """What makes the model again."""
+
+    @property
+    def selection(self) -> str:
+        """What its epoch was selected on: `VALIDATION` where nothing else is known."""
+        if "selection" in self.metrics:
+            return str(self.metrics["selection"])
+        return LAST if (self.config.recipe or {}).get("select") == "last" else VALIDATION
 
 
 def of_bundle(bundle: Bundle) -> Evaluated:

@@ -17,13 +17,13 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import ray_fer
-from ray_fer.evaluation.evaluated import Evaluated
+from ray_fer.evaluation.evaluated import LAST, VALIDATION, Evaluated
 from ray_fer.evaluation.groups import FEW
 from ray_fer.evaluation.plots import Picture
 
 _FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "Macro F1"}
 _PROTOCOLS = {"fixed": "fixed split", "loso": "leave one subject out"}
-_SELECTIONS = {"validation": "epoch chosen on validation clips"}
+_SELECTIONS = {VALIDATION: "epoch chosen on validation clips", LAST: "last epoch of training"}
 
 
 @dataclass(frozen=True)

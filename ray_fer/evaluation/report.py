@@ -19,7 +19,7 @@ from ray_fer.bundle import BundleConfig
 from ray_fer.evaluation import plots
 from ray_fer.evaluation.attention import clip_saliency, method
 from ray_fer.evaluation.calibration import calibration
-from ray_fer.evaluation.evaluated import Evaluated
+from ray_fer.evaluation.evaluated import VALIDATION, Evaluated
 from ray_fer.evaluation.groups import group_report
 from ray_fer.evaluation.intervals import (
     FIGURES,
@@ -51,8 +51,8 @@ class ReportOptions:
 
     protocol: str = "fixed"
     """fixed, 5-fold, loso ..."""
-    selection: str = "validation"
-    """On what the epoch was chosen: "validation" or "test fold (paper protocol)"."""
+    selection: str = VALIDATION
+    """On what the epoch was chosen; see `evaluated`."""
     unit: str = "clip"
     """What the bootstrap draws: one of `intervals.UNITS`."""
     told_culture: bool = False

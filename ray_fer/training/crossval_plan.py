@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_fer.action_units.profiles import read_priors
+from ray_fer.evaluation.evaluated import LAST, TEST_FOLD, VALIDATION
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import model_arguments
 from ray_fer.training.data import check_clips
@@ -18,7 +19,7 @@ from ray_fer.training.fold_priors import AuStats
 from ray_fer.training.parts import Fold, chosen, classes_of, cultures_of, folds, held_out, protocol_name
 from ray_fer.training.recipe import Recipe, overridden
 from ray_fer.training.recipes import recipe as recipe_named
-from ray_fer.training.trial import TEST_FOLD, VALIDATION, Trial, TrialKeeping, finished
+from ray_fer.training.trial import Trial, TrialKeeping, finished
 
 TRIALS, PREDICTIONS = "trials", "predictions.parquet"
 
@@ -120,13 +121,13 @@ def plan_trials(index: ClipIndex, recipe: Recipe, options: CrossValOptions) -> C
         raise ValueError(f"{options.store}: no clip has a culture label, and AU profiles are made for each culture")
     parts = folds(index, options.protocol, recipe.seed, options.by_subject)
     taken = chosen(parts, options.only)
+    selection = TEST_FOLD if options.paper_protocol else LAST if recipe.select == "last" else VALIDATION
     trials = []
     for seed in options.seeds or (recipe.seed,):
         seeded = recipe.model_copy(update={"seed": seed})
         for fold in taken:
             clips = _clips(index, fold, classes, cultures, options, seed)
             own = priors if table is None else table.priors(clips.train, cultures, fold.name)
-            selection = TEST_FOLD if options.paper_protocol else VALIDATION
             trials.append(Trial(fold.name, seeded, clips, index.where(fold.test), own, selection))
     return CrossValPlan(index, trials, protocol_name(options.protocol, parts, taken))
 

@@ -123,9 +123,7 @@ def _measured(system: System) -> Measured | None:
     complete = {seed: found for seed, found in answers.items() if len(found) == folds}
     if not complete:
         return None
-    last = system.plan.recipe.select == "last" and not system.options.paper_protocol
-    selection = "nothing, the last one is taken" if last else trials[0].selection
-    return Measured(complete, system.plan.protocol, selection)
+    return Measured(complete, system.plan.protocol, trials[0].selection)
 
 
 def _written(

@@ -22,6 +22,7 @@ from ray.data import DataContext
 
 from ray_fer import storage
 from ray_fer.action_units.profiles import Priors
+from ray_fer.evaluation.evaluated import VALIDATION
 from ray_fer.evaluation.intervals import FIGURES
 from ray_fer.evaluation.metrics import classification_metrics
 from ray_fer.evaluation.predictions import Predictions, read_predictions
@@ -32,9 +33,6 @@ from ray_fer.training.recipe import Recipe
 from ray_fer.training.run import Keeping, fit_and_track
 
 _PLAN, _TRIAL, _PREDICTIONS, _ERROR = "plan.json", "trial.json", "predictions.parquet", "error.txt"
-
-VALIDATION, TEST_FOLD = "validation", "test fold (paper protocol)"
-"""What the epoch of a model is selected on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Trial:
     test: ClipIndex
     priors: Priors | None
     selection: str = VALIDATION
+    """What its epoch is selected on; see `evaluated`."""
 
     @property
     def name(self) -> str:

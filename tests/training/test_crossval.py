@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from ray_fer.evaluation.compare import read_report
+from ray_fer.evaluation.evaluated import LAST, TEST_FOLD, VALIDATION
 from ray_fer.evaluation.predictions import COLUMNS, Predictions, joined, read_predictions
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.training.aggregate import spread, summarised
@@ -25,7 +26,7 @@ from ray_fer.training.parts import folds
 from ray_fer.training.search import SearchOptions, search_clips
 from ray_fer.training.search_outcome import outcome
 from ray_fer.training.space import KINDS, Dimension, check_space, parse_space, settings_of
-from ray_fer.training.trial import TEST_FOLD, VALIDATION, Trial, TrialKeeping, finished
+from ray_fer.training.trial import Trial, TrialKeeping, finished
 from tests.clip_stores import au_table, colour_store
 from tests.finished_trials import finish
 from tests.training_runs import tiny_recipe, tiny_settings
@@ -131,6 +132,8 @@ def test_the_test_fold_validates_only_with_the_paper_protocol(store: Path) -> No
         assert trial.clips.val.column("clip_id") == trial.test.column("clip_id")
         assert len(trial.clips.train) + len(trial.test) == CLIPS
         assert trial.selection == TEST_FOLD == "test fold (paper protocol)"
+    last = planned(store, settings=('select="last"',))
+    assert {trial.selection for trial in last} == {LAST}, "no clip has a say in it"
 
 
 def test_folds_made_here_are_the_same_for_all_seeds(store: Path) -> None:
