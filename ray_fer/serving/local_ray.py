@@ -8,9 +8,11 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def simulated_cluster(nodes: int, cpus: int) -> Iterator[Cluster]:
 
     quieten()
     memory = 200 * 1024**2
-    with _without_dashboard():
+    with _environment(*_NO_DASHBOARD):
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus, "object_store_memory": memory})
         try:
             for _ in range(nodes - 1):
@@ -52,10 +54,10 @@ def simulated_cluster(nodes: int, cpus: int) -> Iterator[Cluster]:
 
 
 @contextmanager
-def _without_dashboard() -> Iterator[None]:
-    name, nowhere = _NO_DASHBOARD
+def _environment(name: str, value: str) -> Iterator[None]:
+    """A variable for the nodes that are started meanwhile, and for all their workers."""
     before = os.environ.get(name)
-    os.environ[name] = nowhere  # which the nodes that are started meanwhile, and their workers, take over
+    os.environ[name] = value
     try:
         yield
     finally:
@@ -78,7 +80,7 @@ def ray_session() -> Iterator[None]:
     folder = None
     stack = ExitStack()
     if address is None:
-        stack.enter_context(_without_dashboard())
+        stack.enter_context(_environment(*_NO_DASHBOARD))
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray secures a local cluster with a token. One of our own keeps it from saving one in ~/.ray, where it would
         # change how the user's next `ray start` behaves.
@@ -88,10 +90,13 @@ def ray_session() -> Iterator[None]:
     # Batches come as read-only views of Ray's object store; the training loop does not write to them.
     warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
     try:
-        if address is not None:
+        if folder is None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            # What a worker leaves that is killed, such as a checkpoint that it was uploading, goes with the folder.
+            Path(folder, "tmp").mkdir()
+            with _environment("TMPDIR", f"{folder}/tmp"):
+                ray.init(_temp_dir=folder, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         context = DataContext.get_current()
         context.enable_progress_bars = sys.stderr.isatty()
         context.print_on_execution_start = False
@@ -100,4 +105,12 @@ def ray_session() -> Iterator[None]:
         ray.shutdown()
         stack.close()
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    """Delete a folder in which processes that are ending may still write."""
+    deadline = time.monotonic() + 5
+    while os.path.exists(folder) and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)

@@ -49,6 +49,11 @@ def job(store: Path, output: Path, environment: dict[str, str]) -> subprocess.Po
     )  # fmt: skip
 
 
+def processes_of(folder: Path) -> list[str]:
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    return [command for command in commands if str(folder) in command]
+
+
 @pytest.fixture
 def rays_folder() -> Iterator[Path]:
     """Where the jobs' Ray keeps its files; short, because Ray puts sockets in it."""
@@ -98,8 +103,10 @@ def test_ctrl_c_in_the_middle_leaves_what_is_finished(
     )
     assert not list(output.rglob("*.safetensors")), "checkpoints of finished trials are removed"
     assert not list(rays_folder.glob("ray-fer*"))
-    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-    assert not [command for command in commands if str(rays_folder) in command], "no Ray is left running"
+    deadline = time.monotonic() + 10  # a worker notices a moment later that its Ray has gone
+    while (running := processes_of(rays_folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not running, "no Ray is left running"
 
 
 def test_the_paper_protocol_marks_what_it_makes_and_one_bad_trial_ends_no_other(
