@@ -23,7 +23,7 @@ from ray_fer.training.crossval import News, cross_validate
 from ray_fer.training.crossval_plan import CrossValOptions
 from ray_fer.training.search import SearchOptions, search
 from tests.clip_stores import colour_store
-from tests.integration.conftest import REPOSITORY
+from tests.integration.conftest import REPOSITORY, hear_interrupts
 from tests.training_runs import tiny_settings
 
 CLIPS = 42
@@ -45,7 +45,7 @@ def job(store: Path, output: Path, environment: dict[str, str]) -> subprocess.Po
     words = ["--json", "--parallel", "1", *(word for one in tiny_settings() for word in ("--set", one))]
     return subprocess.Popen(
         [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
-        env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        env=environment | {"PYTHONPATH": str(REPOSITORY)}, preexec_fn=hear_interrupts,
     )  # fmt: skip
 
 

@@ -19,14 +19,9 @@ import pytest
 from ray_fer.bundle import PACKAGED, load_bundle
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
-from tests.integration.conftest import need
+from tests.integration.conftest import hear_interrupts, need
 
 Leftovers = Callable[[], tuple[set[int], set[str]]]
-
-
-def _hear_interrupts() -> None:
-    """A shell's background job ignores SIGINT and hands that down; a demo in a terminal does not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Demo:
@@ -38,7 +33,7 @@ class Demo:
         self._lines: list[str] = []
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder,
-            preexec_fn=_hear_interrupts,
+            preexec_fn=hear_interrupts,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
