@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.training import Settings
+from ray_fer.cli.trials import say
 from ray_fer.errors import exit_on_bad_input
 
 
@@ -30,9 +30,6 @@ def bench_preprocess(
     """Compare preprocessing with a plain script and with the cost of its parts; measure memory and AU extraction."""
     from ray_fer.preprocessing import speed
     from ray_fer.serving.local_ray import ray_session
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
 
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as name:
@@ -119,9 +116,6 @@ def bench_train(
     from ray_fer.training.recipes import recipe as recipe_named
     from ray_fer.training.synthfer import SynthFerSize, synthfer_clips
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
     cores = len(os.sched_getaffinity(0))
     wanted = [f"workers={cores}", f"epochs={epochs}", "augment=null", f"evaluate_every={epochs}", *(settings or [])]
     made = overridden(recipe_named(recipe), wanted)
@@ -131,12 +125,12 @@ def bench_train(
             index = read_index(rendered.store)
             parts = TrainingClips(index.split("train"), index.split("val"), classes_of(index), rendered.priors.cultures)
             arguments = model_arguments(made, parts, rendered.priors)
-            loops = speed.bare_loops(made.worker_range[1])
-
+            loops, in_memory = speed.bare_loops(made.worker_range[1]), Path(name) / "clips.pt"
+            speed.decode_clips(made, parts, in_memory)
             rounds = []
             for turn in ("once", "and again"):  # each loop's better turn counts: the machine has slow moments
                 say(f"bare loops and ray_fer, {turn}")
-                bare = [speed.bare(made, parts, arguments, loop, cores) for loop in loops]
+                bare = [speed.bare(made, in_memory, arguments, loop, cores) for loop in loops]
                 rounds.append([*bare, speed.ours(made, parts, arguments)])
         *best, measured = (max(pair, key=lambda one: one.clips_per_second) for pair in zip(*rounds, strict=True))
         overheads = []

@@ -6,17 +6,12 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ray_fer.cli.options import AsJson, Overwrite
 from ray_fer.errors import exit_on_bad_input
-
-if TYPE_CHECKING:
-    from ray_fer.evaluation.tables import Format
-
-_SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 
 
 @exit_on_bad_input
@@ -57,7 +52,7 @@ def compare(
     """
     from ray_fer.evaluation.compare import compare as compared
     from ray_fer.evaluation.compare import read_report
-    from ray_fer.evaluation.tables import published_comparison, published_list, render
+    from ray_fer.evaluation.tables import FORMATS, published_comparison, published_list, render
 
     if output is not None and output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists; choose another file or pass --overwrite")
@@ -71,7 +66,7 @@ def compare(
         made = compared([read_report(report) for report in reports], published, per_class, per_culture)
     else:
         raise ValueError("nothing to compare: give folders that `ray-fer evaluate` wrote, or --table ID (--table list)")
-    chosen = format or _SUFFIXES.get(output.suffix.lower() if output else "", "markdown")
+    chosen = format or FORMATS.get(output.suffix.lower() if output else "", "markdown")
     if as_json:
         text = json.dumps([dataclasses.asdict(one) for one in made], ensure_ascii=False) + "\n"
     else:

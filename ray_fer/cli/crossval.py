@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +22,7 @@ from ray_fer.cli.trials import (
     Store,
     TensorBoard,
     ValShare,
+    command_line,
     numbers,
     only_json,
     print_summary,
@@ -94,13 +93,11 @@ def crossval(
     from ray_fer.training.crossval_plan import CrossValOptions
     from ray_fer.training.trial import TrialKeeping
 
-    words = sys.argv[2:] if sys.argv[1:2] == ["crossval"] else sys.argv[1:]
-    command = shlex.join(["ray-fer", "crossval", *words])
     options = CrossValOptions(
         store=store, output=output, recipe=recipe, settings=tuple(settings or ()), protocol=_protocol(protocol),
         by_subject=by_subject, only=numbers(only, "folds"), seeds=numbers(seeds, "seeds"), aus=aus, priors=priors_file,
         val_share=val_share, paper_protocol=paper_protocol, faces=faces, parallel=parallel, overwrite=overwrite,
-        keeping=TrialKeeping(keep_bundles, tensorboard, mlflow, checkpoints, command),
+        keeping=TrialKeeping(keep_bundles, tensorboard, mlflow, checkpoints, command_line("crossval")),
     )  # fmt: skip
     options.check()
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +17,7 @@ from ray_fer.cli.trials import (
     Parallel,
     PriorsFile,
     Seeds,
+    command_line,
     numbers,
     only_json,
     say,
@@ -89,12 +88,11 @@ def reproduce(
         return
     if table is None or data is None or output is None:
         raise ValueError("give TABLE, --data and --output; `ray-fer reproduce --list` names the tables")
-    words = sys.argv[2:] if sys.argv[1:2] == ["reproduce"] else sys.argv[1:]
     options = ReproduceOptions(
         table=table, data=data, output=output, rows=tuple(rows or ()), recipe=recipe, settings=tuple(settings or ()),
         seeds=numbers(seeds, "seeds"), aus=aus, priors=priors_file, paper_protocol=paper_protocol,
         any_dataset=any_dataset, parallel=parallel, faces=faces, mlflow=mlflow, overwrite=overwrite,
-        command=shlex.join(["ray-fer", "reproduce", *words]),
+        command=command_line("reproduce"),
     )  # fmt: skip
     try:
         with only_json(True), watching() as watch:  # the table, too, is printed for programs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
@@ -48,6 +49,12 @@ def only_json(wanted: bool) -> AbstractContextManager[Any]:
 def say(line: str) -> None:
     """Beside what is printed for programs."""
     print(line, file=sys.stderr, flush=True)
+
+
+def command_line(name: str) -> str:
+    """What was typed, as the command of that name, also where a job file was started."""
+    words = sys.argv[2:] if sys.argv[1:2] == [name] else sys.argv[1:]
+    return shlex.join(["ray-fer", name, *words])
 
 
 def numbers(text: str | None, what: str) -> tuple[int, ...]:

@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_fer.evaluation.measured import MEASURES, Measured
-from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, Value, dataset_key
-from ray_fer.evaluation.tables import NOTED, SYNTHETIC, TEST_FOLD, Block, Cell, Comparison
+from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, dataset_key
+from ray_fer.evaluation.tables import (
+    NOTED,
+    SYNTHETIC,
+    TEST_FOLD,
+    Block,
+    Cell,
+    Comparison,
+    published_cell,
+    published_notes,
+    published_title,
+)
 
 TOTAL, TRAINING = "Total", "Training set"
 """Rows of a composition that are no culture: all clips, and those of split "train"."""
@@ -164,7 +174,7 @@ def settings_words(row: Row) -> str:
 
 def _beside(table: PublishedTable, rows: Sequence[Row], own: Mapping[str, dict[str, Cell]]) -> Comparison:
     """Each figure of ours, the published one, and the difference side by side."""
-    made = Comparison(_title(table), ["Row"])
+    made = Comparison(published_title(table), ["Row"])
     for column in table.columns:
         three = [f"{column.name} {one}" for one in ("here", "published", "difference")]
         made.columns += three if column.measure in MEASURES else [column.name]
@@ -173,7 +183,7 @@ def _beside(table: PublishedTable, rows: Sequence[Row], own: Mapping[str, dict[s
         for row in (row for row in rows if row.group == group):
             cells = {"Row": Cell(row.name, marks=NOTED if row.note else "")}
             for column in table.columns:
-                mine, theirs = own[row.name].get(column.name), _published_cell(column, row.values[column.name])
+                mine, theirs = own[row.name].get(column.name), published_cell(column, row.values[column.name])
                 if column.measure not in MEASURES:
                     cells[column.name] = theirs
                     continue
@@ -186,12 +196,12 @@ def _beside(table: PublishedTable, rows: Sequence[Row], own: Mapping[str, dict[s
 
 def _in_blocks(table: PublishedTable, rows: Sequence[Row], own: Mapping[str, dict[str, Cell]]) -> Comparison:
     """Our figures, the published ones, and the differences below each other, all under the paper's columns."""
-    made = Comparison(_title(table), ["Row", *(column.name for column in table.columns)])
+    made = Comparison(published_title(table), ["Row", *(column.name for column in table.columns)])
     here, published = Block("Here", []), Block("Published", [], published=True)
     difference = Block("Difference: here less published", [])
     for row in rows:
         name = Cell(row.name, marks=NOTED if row.note else "")
-        theirs = {column.name: _published_cell(column, row.values[column.name]) for column in table.columns}
+        theirs = {column.name: published_cell(column, row.values[column.name]) for column in table.columns}
         published.rows.append({"Row": name, **theirs})
         if own[row.name]:
             words = {column.name: theirs[column.name] for column in table.columns if column.unit == "text"}
@@ -200,16 +210,6 @@ def _in_blocks(table: PublishedTable, rows: Sequence[Row], own: Mapping[str, dic
             difference.rows.append({"Row": Cell(row.name), **words, **apart})
     made.blocks += [block for block in (here, published, difference) if block.rows]
     return made
-
-
-def _title(table: PublishedTable) -> str:
-    return f"{table.id}: {table.title} ({table.dataset})"
-
-
-def _published_cell(column: Column, value: Value) -> Cell:
-    if value is None or isinstance(value, str):
-        return Cell(value)
-    return Cell(value=value, decimals=0 if column.unit == "count" else column.decimals)
 
 
 def _difference(mine: Cell | None, theirs: Cell) -> Cell:
@@ -245,6 +245,5 @@ def _figure_notes(
         if table.protocol.clips is not None and counts - {table.protocol.clips}:
             listed = ", ".join(f"{count:.0f}" for count in sorted(filter(None, counts)))
             notes.append(f"Not the same clips: {listed} were tested here, {table.protocol.clips} in the paper.")
-        notes += [f"{note[0].upper()}{note[1:]}." for note in table.protocol.notes]
-        notes += [f"{NOTED} {row.name}: {row.note}." for row in rows if row.note]
+        notes += published_notes(table, rows)
     return notes

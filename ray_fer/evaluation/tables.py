@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ray_fer.evaluation.published_tables import table, tables
+from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, Value, table, tables
 
 Format = Literal["markdown", "latex", "csv"]
+FORMATS: dict[str, Format] = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
+"""By the suffix of a file."""
 TEST_FOLD, NOTED = "†", "‡"
 MISSING = "-"
 SYNTHETIC = (
@@ -65,7 +67,7 @@ def published_list() -> Comparison:
 def published_comparison(id: str) -> Comparison:
     """A published table as it is printed, nothing bold. Raises ValueError that lists the ids."""
     one = table(id)
-    made = Comparison(f"{one.id}: {one.title} ({one.dataset})", ["Row", *(column.name for column in one.columns)])
+    made = Comparison(published_title(one), ["Row", *(column.name for column in one.columns)])
     labels = dict.fromkeys(row.group for row in one.rows)
     for label in labels:
         rows = []
@@ -73,18 +75,33 @@ def published_comparison(id: str) -> Comparison:
             cells = {"Row": Cell(row.name, marks=NOTED if row.note else "")}
             for column in one.columns:
                 value = row.values[column.name]
-                if isinstance(value, str):
-                    cells[column.name] = Cell(value)
-                elif value is not None:
-                    cells[column.name] = Cell(value=value, decimals=0 if column.unit == "count" else column.decimals)
+                if value is not None:
+                    cells[column.name] = published_cell(column, value)
             rows.append(cells)
         made.blocks.append(Block(label or "", rows, published=True))
     made.notes += [f"Paper: {one.paper}."]
     if one.protocol.split != "none":
         made.notes.append(f"Protocol: {one.protocol.split}. Epoch chosen on: {one.protocol.selection}.")
-    made.notes += [f"{note[0].upper()}{note[1:]}." for note in one.protocol.notes]
-    made.notes += [f"{NOTED} {row.name}: {row.note}." for row in one.rows if row.note]
+    made.notes += published_notes(one, one.rows)
     return made
+
+
+def published_title(one: PublishedTable) -> str:
+    """Of a comparison that has its figures."""
+    return f"{one.id}: {one.title} ({one.dataset})"
+
+
+def published_cell(column: Column, value: Value) -> Cell:
+    """A value as it is printed."""
+    if value is None or isinstance(value, str):
+        return Cell(value)
+    return Cell(value=value, decimals=0 if column.unit == "count" else column.decimals)
+
+
+def published_notes(one: PublishedTable, rows: Sequence[Row]) -> list[str]:
+    """What does not fit together in the table and in these rows of it, which are `NOTED`."""
+    notes = [f"{note[0].upper()}{note[1:]}." for note in one.protocol.notes]
+    return notes + [f"{NOTED} {row.name}: {row.note}." for row in rows if row.note]
 
 
 def render(made: Sequence[Comparison], format: Format) -> str:

@@ -22,7 +22,7 @@ Record = dict[str, Any]
 class _Mailbox:
     def __init__(self) -> None:
         self._records: list[Record] = []
-        self._added = self._given = self._heard = 0
+        self._added = self._heard = 0
         self._changed = asyncio.Condition()
 
     async def add(self, records: list[Record]) -> None:
@@ -34,13 +34,12 @@ class _Mailbox:
     async def take(self, wait_s: float) -> list[Record]:
         """What has come, waited for if need be. Whoever takes again has dealt with what was taken before."""
         async with self._changed:
-            self._heard = self._given
+            self._heard = self._added - len(self._records)
             self._changed.notify_all()
             if not self._records:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait_for(lambda: bool(self._records)), wait_s)
             taken, self._records = self._records, []
-            self._given += len(taken)
             return taken
 
     async def settled(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from ray_fer.evaluation.measured import Measured
 from ray_fer.evaluation.published_tables import Row
 from ray_fer.evaluation.reproduced import composition, reproduced
-from ray_fer.evaluation.tables import Comparison, Format, render
+from ray_fer.evaluation.tables import FORMATS, Comparison, render
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.training.crossval import News, Watch, cross_validate, fold_answers
 from ray_fer.training.recipe import overridden
@@ -35,8 +35,6 @@ from ray_fer.training.reproduce_plan import (
 )
 from ray_fer.training.synthfer import synthfer_clips
 from ray_fer.training.systems import refusal
-
-_FORMATS: dict[str, Format] = {".md": "markdown", ".tex": "latex", ".csv": "csv"}
 
 Say = Callable[[str], None]
 
@@ -146,7 +144,7 @@ def _written(
         "refused": {} if plan is None else plan.refused,
         "failed": failed or {},
     }  # fmt: skip
-    texts = {suffix: render([made], form) for suffix, form in _FORMATS.items()}
+    texts = {suffix: render([made], form) for suffix, form in FORMATS.items()}
     texts[".json"] = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     options.output.mkdir(parents=True, exist_ok=True)
     files = []

@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ray_fer.models import create
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import normalise, prepare
-from ray_fer.preprocessing.store_index import ClipIndex, read_rows
+from ray_fer.preprocessing.store_index import read_rows
 from ray_fer.training.data import decoded, label_indices
 from ray_fer.training.fit import TrainingClips, fit, prepare_run
 from ray_fer.training.losses import focal_loss
@@ -72,38 +72,56 @@ def ours(recipe: Recipe, clips: TrainingClips, arguments: dict[str, Any], way: s
 
 @dataclass(frozen=True)
 class Bare:
-    """A bare loop: over how many processes the batch is divided, and whether they train one model (DDP)."""
+    """A bare loop: over how many processes the batch is divided, and whether they train one model."""
 
     way: str
     processes: int
-    exchange: bool
     one_model: bool = True
+
+    @property
+    def exchange(self) -> bool:
+        """Whether gradients are exchanged (DDP)."""
+        return self.one_model and self.processes > 1
 
 
 def bare_loops(workers: int) -> list[Bare]:
     """What `workers` of ours are compared with."""
     if workers == 1:
-        return [Bare("bare", 1, False)]
+        return [Bare("bare", 1)]
     return [
-        Bare("bare, one process", 1, False),
-        Bare("bare, DDP", workers, True),
-        Bare("no exchange", workers, False, one_model=False),
+        Bare("bare, one process", 1),
+        Bare("bare, DDP", workers),
+        Bare("no exchange", workers, one_model=False),
     ]
 
 
-def bare(
-    recipe: Recipe, clips: TrainingClips, arguments: dict[str, Any], loop: Bare, cores: int, steps: int = 30
-) -> TrainSpeed:
-    """Run a bare loop on `cores` CPU cores, or a GPU for each process if the recipe uses them."""
+def decode_clips(recipe: Recipe, clips: TrainingClips, file: Path) -> None:
+    """Write the training clips as `bare` loads them into memory."""
+    index = clips.train
+    frames = [
+        prepare(decoded(clip.as_py()), recipe.transform)
+        for shard, rows in index.by_shard()
+        for clip in read_rows(index.store, shard, rows, ["frames"]).column("frames")
+    ]
+    labels = torch.from_numpy(label_indices(index, clips.classes))
+    torch.save({"frames": torch.stack(frames), "label": labels}, file)
+
+
+def bare(recipe: Recipe, clips: Path, arguments: dict[str, Any], loop: Bare, cores: int, steps: int = 30) -> TrainSpeed:
+    """Run a bare loop on `cores` CPU cores, or a GPU for each process if the recipe uses them.
+
+    `clips` is the file that `decode_clips` wrote.
+    """
     count = loop.processes
     batch = max(1, recipe.batch_size // count)
+    context = mp.get_context("spawn")
+    start = context.Barrier(count)
     with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as folder:
-        file = Path(folder) / "clips.pt"
-        torch.save(_in_memory(clips.train, recipe, clips.classes), file)
-        context = mp.get_context("spawn")
-        start = context.Barrier(count)
+        meeting = f"file://{folder}/meeting"
+        jobs = [
+            _BareJob(recipe, arguments, str(clips), loop, batch, steps, cores, rank, meeting) for rank in range(count)
+        ]
         with context.Pool(count, _share_barrier, (start,)) as pool:
-            jobs = [_BareJob(recipe, arguments, str(file), loop, batch, steps, cores, rank) for rank in range(count)]
             seconds = pool.map(_bare, jobs, chunksize=1)
     slowest = max(seconds)
     return TrainSpeed(loop.way, count, count * batch * steps / slowest, 0.0, slowest / steps)
@@ -130,15 +148,6 @@ def flops_per_clip(recipe: Recipe, arguments: dict[str, Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def _in_memory(index: ClipIndex, recipe: Recipe, classes: list[str]) -> dict[str, torch.Tensor]:
-    frames = [
-        prepare(decoded(clip.as_py()), recipe.transform)
-        for shard, rows in index.by_shard()
-        for clip in read_rows(index.store, shard, rows, ["frames"]).column("frames")
-    ]
-    return {"frames": torch.stack(frames), "label": torch.from_numpy(label_indices(index, classes))}
-
-
 _barrier: Any = None
 
 
@@ -157,6 +166,8 @@ class _BareJob:
     steps: int
     cores: int
     rank: int
+    meeting: str
+    """URL by which the processes find each other."""
 
 
 def _bare(job: _BareJob) -> float:
@@ -170,7 +181,7 @@ def _bare(job: _BareJob) -> float:
     optimizer = build_optimizer(model, recipe.optimizer)
     if job.loop.exchange:
         backend = "gloo" if device.type == "cpu" else "nccl"
-        dist.init_process_group(backend, f"file://{job.file}.{backend}", rank=job.rank, world_size=count)
+        dist.init_process_group(backend, job.meeting, rank=job.rank, world_size=count)
         model = nn.parallel.DistributedDataParallel(model, None if device.type == "cpu" else [device])
     chance = torch.Generator().manual_seed(job.rank)
     started = 0.0

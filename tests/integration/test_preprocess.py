@@ -19,7 +19,6 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from ray_fer import storage
 from ray_fer.datasets.manifest import Clip, read_manifest, write_manifest
@@ -31,7 +30,7 @@ from ray_fer.preprocessing.journal import Processor
 from ray_fer.preprocessing.runner import run_shards
 from ray_fer.preprocessing.shards import Failure, Row, plan_shards, read_written, shard_name
 from ray_fer.preprocessing.store import read_failures
-from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.local_ray import ray_session, simulated_cluster
 from tests.corrupt_media import make_corrupt
 from tests.s3_server import S3Server
 
@@ -159,11 +158,8 @@ def test_a_killed_worker_loses_nothing(manifest: Path, undisturbed: dict[str, by
 
 
 def test_a_killed_node_loses_nothing(manifest: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 * 1024**2})
-    nodes = [cluster.add_node(num_cpus=1, object_store_memory=100 * 1024**2) for _ in range(2)]
-    try:
-        ray.init(address=cluster.address, log_to_driver=False)
-        cluster.wait_for_nodes()
+    with simulated_cluster(3, cpus=1) as cluster:
+        nodes = list(cluster.worker_nodes)
         assert ray.cluster_resources()["CPU"] == 3
 
         def kill_node(now: Any) -> None:
@@ -173,9 +169,6 @@ def test_a_killed_node_loses_nothing(manifest: Path, undisturbed: dict[str, byte
         summary = preprocess(manifest, tmp_path / "clips", shard_rows=SHARD, progress=kill_node)
         assert len(nodes) == 1
         assert sum(node["Alive"] for node in ray.nodes()) == 2
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
     assert (summary.usable, summary.failed) == (48, [])
     assert contents(tmp_path) == of_clips(undisturbed)
 

@@ -187,7 +187,7 @@ def test_workers_come_and_go_with_nodes(
 
     recipe = tiny_recipe("epochs=60", "workers=[1,2]", "cpus_per_worker=1", "resize_every_s=2")
     with simulated_cluster(2, cpus=1) as cluster, ThreadPoolExecutor(1) as aside:
-        nodes = [cluster.worker_nodes.copy().pop()]
+        nodes = list(cluster.worker_nodes)
         training = aside.submit(run, recipe, store, tmp_path / "run", lose_a_node)
         while not lost.wait(0.5) and not training.done():
             pass
