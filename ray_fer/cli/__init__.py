@@ -14,12 +14,13 @@ from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.evaluate import evaluate
 from ray_fer.cli.live import demo, doctor, predict, serve
+from ray_fer.cli.models import models
 from ray_fer.cli.pipeline import aus, preprocess, priors
 from ray_fer.cli.reproduce import reproduce
 from ray_fer.cli.search import search
 from ray_fer.cli.stream import produce, tail
 from ray_fer.cli.synth import bench_synth, calibrate_blendshapes, synth
-from ray_fer.cli.training import models, recipes, train
+from ray_fer.cli.training import recipes, train
 
 __all__ = [
     "app",

@@ -18,6 +18,7 @@ from ray_fer.cli.trials import (
     PriorsFile,
     Seeds,
     command_line,
+    fractions,
     numbers,
     only_json,
     say,
@@ -35,6 +36,12 @@ def reproduce(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="folder for systems and tables, shared by all nodes")
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="with synthfer: small systems and few clips, within an hour on two cores")
+    ] = False,
+    strengths: Annotated[
+        str, typer.Option(help="with synthfer: how strongly culture groups differ, from 0 (not) to 1")
+    ] = "0,0.5,1",
     rows: Annotated[list[str] | None, typer.Option(help="this row alone; may be given many times")] = None,
     recipe: Annotated[str | None, typer.Option(help="for all systems (default: the paper's of each model)")] = None,
     settings: Settings = None,
@@ -69,14 +76,16 @@ def reproduce(
 
     ray-fer reproduce --list
 
-    ray-fer reproduce cafer-figure-7 --data synthfer -o repro
+    ray-fer reproduce cafer-table-3 --data synthfer --quick -o repro
 
     ray-fer reproduce cafer-table-4 --data dfew-clips --aus dfew-aus -o repro --set gpus_per_worker=1
 
     ray-fer reproduce cafer-figure-6 --data dfew-clips --aus dfew-aus -o repro --rows CA-FER --seeds 1,2,3
 
-    On SynthFER nothing compares to the papers: its table has our figures alone. A trial that fails does not end the
-    others: its system is left out of the table, and the exit code is 1.
+    On SynthFER nothing compares to the papers: its table has our figures alone, for each strength of the planted
+    differences between culture groups, what each system gains over the culture-agnostic one, and a plot. Without
+    --quick it is made for GPUs (--set gpus_per_worker=0.25 puts four trials on each). A trial that fails does not end
+    the others: its system is left out of the table, and the exit code is 1.
     """
     from ray_fer.evaluation.tables import render
     from ray_fer.serving.local_ray import ray_session
@@ -89,7 +98,8 @@ def reproduce(
     if table is None or data is None or output is None:
         raise ValueError("give TABLE, --data and --output; `ray-fer reproduce --list` names the tables")
     options = ReproduceOptions(
-        table=table, data=data, output=output, rows=tuple(rows or ()), recipe=recipe, settings=tuple(settings or ()),
+        table=table, data=data, output=output, quick=quick, strengths=fractions(strengths, "strengths"),
+        rows=tuple(rows or ()), recipe=recipe, settings=tuple(settings or ()),
         seeds=numbers(seeds, "seeds"), aus=aus, priors=priors_file, paper_protocol=paper_protocol,
         any_dataset=any_dataset, parallel=parallel, faces=faces, mlflow=mlflow, overwrite=overwrite,
         command=command_line("reproduce"),

@@ -1,14 +1,13 @@
-"""Commands that train: train, models."""
+"""`ray-fer train` and `ray-fer recipes`."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ray_fer.cli.options import AsJson, Overwrite
+from ray_fer.cli.options import Overwrite
 from ray_fer.errors import exit_on_bad_input
 
 Settings = Annotated[
@@ -78,16 +77,9 @@ def recipes(
         print(overridden(recipe_named(name), settings or []).model_dump_json(indent=1))
         return
     for each, make in RECIPES.items():
-        print(f"{each:16} {(make.__doc__ or '').splitlines()[0]}")
-
-
-def models(as_json: AsJson = False) -> None:
-    """List the models that can be trained."""
-    from ray_fer.models import create, names
-
-    summaries = {name: (type(create(name, conditioning="none")).__doc__ or "").split("\n")[0] for name in names()}
-    if as_json:
-        print(json.dumps(summaries))
-        return
-    for name, summary in summaries.items():
-        print(f"{name:16} {summary}")
+        made = make()
+        seen = f"{made.transform.frames} x {made.transform.size} px"
+        print(
+            f"{each:18} {made.model:14} {seen:12} {made.optimizer.name} {made.optimizer.lr:g}, "
+            f"batch {made.batch_size}, at most {made.epochs} epochs"
+        )

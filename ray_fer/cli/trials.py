@@ -65,6 +65,14 @@ def numbers(text: str | None, what: str) -> tuple[int, ...]:
         raise ValueError(f"{what} {text!r}: give whole numbers with commas between them, such as 1,2,3") from None
 
 
+def fractions(text: str, what: str) -> tuple[float, ...]:
+    """Numbers with commas between them. Raises ValueError that names `what` they are."""
+    try:
+        return tuple(float(one) for one in text.split(","))
+    except ValueError:
+        raise ValueError(f"{what} {text!r}: give numbers with commas between them, such as 0,0.5,1") from None
+
+
 @contextmanager
 def watching() -> Iterator[Watch]:
     """Yields what shows how trials go: a table of those that run on a terminal, lines in the log of a job."""

@@ -63,7 +63,9 @@ def clip_saliency(
     pixels = torch.from_numpy(frames)
     told = None if culture is None else torch.tensor([culture])
     maps = saliency(model, ClipBatch(normalise(prepare(pixels, config)[None], config), culture=told))[0]
-    finer = config.model_copy(update={"canvas": round(side * config.canvas / config.size), "size": side})
+    finer = config.model_copy(
+        update={"canvas": round(side * config.canvas / config.size), "size": side, "difference": False}
+    )
     seen = normalise(prepare(pixels, finer)[None], finer)[0].permute(0, 2, 3, 1)
     seen = (255 * (seen * torch.tensor(config.std) + torch.tensor(config.mean))).round().clamp(0, 255)
     moments = (np.arange(shown) + 0.5) / shown

@@ -21,10 +21,13 @@ from ray_fer.video.images import decode_image
 _BATCH = 16
 
 
-def predict_clips(bundle: str | Path, clips: ClipIndex, tell_culture: bool = False, gpus: float = 0.0) -> Predictions:
+def predict_clips(
+    bundle: str | Path, clips: ClipIndex, tell_culture: bool = False, gpus: float = 0.0, here: bool = False
+) -> Predictions:
     """Answers for `clips`, in their order, on the current Ray; every CPU, or GPU share of `gpus`, has one model.
 
-    With `tell_culture` the model is told the clips' culture labels; otherwise it answers as for unknown ones. Raises
+    `here` answers in this process alone, which is sooner done for some hundred clips of a small model. With
+    `tell_culture` the model is told the clips' culture labels; otherwise it answers as for unknown ones. Raises
     ValueError when there is no clip, one has a label that the model does not know or another number of frames.
     """
     bundle = Path(bundle).resolve()
@@ -38,21 +41,28 @@ def predict_clips(bundle: str | Path, clips: ClipIndex, tell_culture: bool = Fal
         for shard, rows in clips.by_shard()
         for start in range(0, len(rows), _BATCH)
     ]
+    if here:
+        answer = _Answers(str(bundle), clips.store, tell_culture)
+        parts = [answer({"item": [item]}) for item in items]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in ("probabilities", "features")}
+    else:
+        columns = _answered(items, str(bundle), clips.store, tell_culture, gpus)
+    return Predictions(
+        f"{config.name} {config.version}", config.classes, clips.table.select(list(COLUMNS)).combine_chunks(),
+        columns["probabilities"].astype(np.float32), columns["features"].astype(np.float32),
+    )  # fmt: skip
+
+
+def _answered(items: list[str], bundle: str, store: str, tell_culture: bool, gpus: float) -> dict[str, np.ndarray]:
     resources = ray.cluster_resources()
     most = resources.get("GPU", 0.0) / gpus if gpus else resources.get("CPU", 1.0)
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Answers, fn_constructor_args=(str(bundle), clips.store, tell_culture), batch_size=1, num_gpus=gpus,
+        _Answers, fn_constructor_args=(bundle, store, tell_culture), batch_size=1, num_gpus=gpus,
         compute=ray.data.ActorPoolStrategy(size=max(1, min(len(items), int(most)))),
     )  # fmt: skip
     dataset.context.execution_options.preserve_order = True
     rows = dataset.take_all()
-    return Predictions(
-        f"{config.name} {config.version}",
-        config.classes,
-        clips.table.select(list(COLUMNS)).combine_chunks(),
-        np.stack([row["probabilities"] for row in rows]).astype(np.float32),
-        np.stack([row["features"] for row in rows]).astype(np.float32),
-    )
+    return {name: np.stack([row[name] for row in rows]) for name in ("probabilities", "features")}
 
 
 class _Answers:

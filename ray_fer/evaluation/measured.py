@@ -59,6 +59,12 @@ class Measured:
             return found[0]
         return statistics.fmean(values), statistics.stdev(values)
 
+    def by_fold(self, measure: str) -> dict[tuple[int, str], float]:
+        """UAR, WAR or macro F1, from 0 to 1, of each (seed, fold)."""
+        return {
+            (seed, name): float(_metrics(one)[measure]) for seed, folds in self.seeds.items() for name, one in folds
+        }
+
     def classes(self) -> list[str]:
         """Of the model, in its order."""
         return self._any().classes

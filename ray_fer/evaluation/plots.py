@@ -132,7 +132,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     axes.tick_params(which="both", length=0)
     axes.set_xlabel("predicted")
     axes.set_ylabel("truth")
-    _bare(axes, "top", "right", "left", "bottom")
+    bare(axes, "top", "right", "left", "bottom")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=28, ticks=[0, 50, 100])
     bar.set_label("% of the clips of a row")
     bar.outline.set_visible(False)
@@ -161,7 +161,7 @@ def reliability_figure(result: Calibration) -> Figure:
     lower.set(xlabel="confidence: probability of the predicted class", ylabel="clips")
     lower.yaxis.get_major_locator().set_params(integer=True, nbins=3)
     for axes in (upper, lower):
-        _bare(axes, "top", "right")
+        bare(axes, "top", "right")
     return figure
 
 
@@ -199,7 +199,7 @@ def groups_figure(groups: Mapping[str, Mapping[str, Any]], chance: float | None 
     if chance is not None:
         handles.append(Line2D([], [], color=_QUIET, linestyle=":", label="chance"))
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    _bare(axes, "top", "right")
+    bare(axes, "top", "right")
     axes.tick_params(axis="x", length=0)
     return figure
 
@@ -285,6 +285,7 @@ def overlay(frames: np.ndarray, maps: np.ndarray, strength: float = 0.65) -> np.
     return result
 
 
-def _bare(axes: Any, *sides: str) -> None:
+def bare(axes: Any, *sides: str) -> None:
+    """Draw no line at these sides."""
     for side in sides:
         axes.spines[side].set_visible(False)

@@ -61,9 +61,9 @@ def reproduced(
     notes: Sequence[str] = (),
 ) -> Comparison:
     """`rows` of a table with what was `measured`, by the name of the row; `notes` say what is not in it and why."""
-    own = _figures(table, rows, measured, source)
+    own = own_figures(table, rows, measured, source)
     made = _laid_out(table, rows, own, source)
-    made.notes += [*_figure_notes(table, rows, measured, source), *notes]
+    made.notes += [*figure_notes(table, rows, measured, source), *notes]
     return made
 
 
@@ -106,7 +106,8 @@ def _own_name(column: Column, source: Source) -> str:
     return f"{column.of} {MEASURES[column.measure]}" if column.of else MEASURES[column.measure]
 
 
-def _figures(table: PublishedTable, rows: Sequence[Row], measured: Mapping[str, Measured], source: Source) -> Own:
+def own_figures(table: PublishedTable, rows: Sequence[Row], measured: Mapping[str, Measured], source: Source) -> Own:
+    """What was measured for each row, under the names that columns have where published figures are left out."""
     if source.published:
         return [(row.name, _cells(table, measured.get(row.name), _part(table, row), source)) for row in rows]
     if table.kind != "breakdown":
@@ -218,7 +219,7 @@ def _difference(mine: Cell | None, theirs: Cell) -> Cell:
     return Cell(value=mine.value - theirs.value, decimals=mine.decimals, signed=True)
 
 
-def _figure_notes(
+def figure_notes(
     table: PublishedTable, rows: Sequence[Row], measured: Mapping[str, Measured], source: Source
 ) -> list[str]:
     """How the figures came about."""

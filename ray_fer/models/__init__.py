@@ -5,12 +5,43 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import nn
-
 from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.c3d import C3D
 from ray_fer.models.cafer import CaFer
+from ray_fer.models.card import Card, Model
+from ray_fer.models.dfer_clip import DferClip
+from ray_fer.models.dpcnet import Dpcnet
+from ray_fer.models.former_dfer import FormerDfer
+from ray_fer.models.i3d import I3D
+from ray_fer.models.m3dfel import M3dfel
+from ray_fer.models.mc3_18 import MC3_18
+from ray_fer.models.nr_dfernet import NrDfernet
+from ray_fer.models.p3d import P3D
+from ray_fer.models.r2plus1d_18 import R2Plus1D18
+from ray_fer.models.r3d_18 import R3D18
+from ray_fer.models.resnet18_gru import ResNet18Gru
+from ray_fer.models.resnet18_lstm import ResNet18Lstm
+from ray_fer.models.resnet18_vit import ResNet18Vit
+from ray_fer.models.vgg13_lstm import Vgg13Lstm
 
-_MODELS: dict[str, type[nn.Module]] = {"cafer": CaFer}
+_MODELS: dict[str, type[Model]] = {
+    "c3d": C3D,
+    "cafer": CaFer,
+    "dfer_clip": DferClip,
+    "dpcnet": Dpcnet,
+    "former_dfer": FormerDfer,
+    "i3d": I3D,
+    "m3dfel": M3dfel,
+    "mc3_18": MC3_18,
+    "nr_dfernet": NrDfernet,
+    "p3d": P3D,
+    "r2plus1d_18": R2Plus1D18,
+    "r3d_18": R3D18,
+    "resnet18_gru": ResNet18Gru,
+    "resnet18_lstm": ResNet18Lstm,
+    "resnet18_vit": ResNet18Vit,
+    "vgg13_lstm": Vgg13Lstm,
+}
 
 
 def names() -> list[str]:
@@ -23,15 +54,26 @@ def takes(name: str, argument: str) -> bool:
     return argument in inspect.signature(_model(name)).parameters
 
 
-def create(name: str, **config: Any) -> nn.Module:
-    """Build model `name`; raises ValueError for an unknown name, TypeError or ValueError for a wrong configuration."""
-    return _model(name)(**config)
+def card(name: str) -> Card:
+    """Paper, status, input and published figures of model `name`. ValueError for an unknown name."""
+    return _model(name).card
 
 
-def _model(name: str) -> type[nn.Module]:
+def create(name: str, preset: str | None = None, **config: Any) -> Model:
+    """Build model `name`, at its paper's size or as preset "tiny"; `config` goes before the preset.
+
+    Raises ValueError for an unknown name or preset, TypeError or ValueError for a wrong configuration.
+    """
+    model = _model(name)
+    if preset not in (None, "tiny"):
+        raise ValueError(f"unknown preset {preset!r}; there is 'tiny'")
+    return model(**{**(model.card.tiny if preset else {}), **config})
+
+
+def _model(name: str) -> type[Model]:
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}; expected one of {', '.join(names())}")
     return _MODELS[name]
 
 
-__all__ = ["ClipBatch", "ModelOutput", "create", "names", "takes"]
+__all__ = ["Card", "ClipBatch", "Model", "ModelOutput", "card", "create", "names", "takes"]

@@ -1,127 +1,188 @@
-"""CA-FER (Singh et al., papers' equations 1-15): a ViViT factorised encoder recalibrated by culture priors.
+"""CA-FER (Singh et al., equations 1-15), its culture-agnostic baseline, and the ways to tell culture that it compares.
 
-The latent f of a clip is scaled and shifted by parameters that come from a culture embedding (equations 6 and 12).
-The embedding table is seeded from each culture's Action Unit profile (equations 3-5) and then trained; one more row,
-the global prior, is seeded from the mean profile and answers clips whose culture is unknown (section III.E).
+A backbone's latent f of a clip is scaled and shifted by parameters that come from a culture embedding (equations 6 and
+12), which is seeded from the culture's Action Unit profile (equations 3-5) and then trained.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ray_fer.labels import AU_NAMES
+from ray_fer.models.backbones.classified import Classified
+from ray_fer.models.backbones.scenic_weights import vivit_from_scenic
+from ray_fer.models.backbones.timesformer import TimeSformer, timesformer_from_hub
+from ray_fer.models.backbones.video_resnet import VideoResNet
+from ray_fer.models.backbones.vit_weights import vivit_from_vit, weights_kind
 from ray_fer.models.backbones.vivit import ViViT
 from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.card import Card, Input, Model, Published
+from ray_fer.models.culture import (
+    Concatenation,
+    CultureHeads,
+    Recalibration,
+    one_hot_vectors,
+    profile_matrix,
+    random_embeddings,
+    seeded_embeddings,
+)
 
-Conditioning = Literal["none", "global", "au"]
+Conditioning = Literal["none", "random", "onehot", "heads", "au_fixed", "global", "au"]
+CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
+_LABEL_FREE = ("none", "global")
 
 
-class CaFer(nn.Module):
-    """CA-FER with its culture-agnostic baseline.
+class CaFer(Model):
+    """CA-FER: ViViT factorised encoder recalibrated by culture priors (Singh et al. 2026).
 
     Parameters
     ----------
     classes, cultures: number of expression classes C and of culture groups K.
-    profiles: K min-max normalised AU profiles of 20 numbers (equation 4); required unless `conditioning` is "none".
-    global_profile: the mean AU profile over all clips on the same scale; required likewise.
-    conditioning: "au" (the proposed system), "global" (only the global prior, no culture label read), or "none"
-        (the culture-agnostic baseline of section III.C).
-    embedding_dim: d_e (128 in the paper).
-    culture_dropout: share of training clips whose culture label is hidden, so that the global prior is trained too.
-    difference: also show the model each frame's difference to the first frame, as three more channels. Not in the
-        paper; a small model trained from nothing on hundreds of clips needs it.
-    vivit: keyword arguments of `ViViT`; the default is the paper's ViT-B at 224 px.
+    channels: of the frames; 6 where the transform appends differences.
+    profiles: K min-max normalised AU profiles of 20 numbers (equation 4), which "au" and "au_fixed" need.
+    global_profile: the mean AU profile on the same scale, which "au", "au_fixed" and "global" need.
+    conditioning: how culture is told.
+        "none": not at all (the culture-agnostic baseline of section III.C).
+        "random": recalibration with embeddings that start at random (Table III).
+        "onehot": the culture as a unit vector beside f (Table III, Figure 6).
+        "heads": one classifier per culture (Table III, Figure 6).
+        "au_fixed": the culture's AU profile beside f, not trained ("AU-concat Fixed", Table III).
+        "global": recalibration with one embedding for all, from the mean profile; reads no label (Figure 7).
+        "au": recalibration with embeddings from AU profiles, the proposed system.
+    embedding_dim: d_e (128 in the paper), of "random", "global" and "au".
+    culture_dropout: share of training clips whose culture label is hidden, so that the answer to an unknown culture is
+        trained, too (see `culture`).
+    dropout: in the classifier.
+    backbone: "vivit", "timesformer" or "r3d_18" (section V.C.2).
+    vivit, timesformer, r3d_18: keyword arguments of that backbone; the defaults are the paper's size.
 
-    Raises ValueError for an unknown conditioning or profiles of the wrong shape.
+    Raises ValueError for an unknown conditioning or backbone, or profiles that are missing or of the wrong shape.
     """
+
+    card = Card(
+        title="CA-FER",
+        paper="Singh et al., Beyond Universality: The GCC-FER Dataset and Culture-Aware Adaptation for DFER, 2026",
+        status="faithful",
+        input=Input(16, 224),
+        tiny={
+            "embedding_dim": 8, "dropout": 0.0,
+            "vivit": {
+                "frames": 4, "size": 16, "patch": 8, "dim": 32, "spatial_depth": 1, "temporal_depth": 1, "heads": 2,
+                "mlp_dim": 64,
+            },
+            "timesformer": {"frames": 4, "size": 16, "patch": 8, "dim": 32, "depth": 1, "heads": 2, "mlp_dim": 64},
+            "r3d_18": {"width": 4},
+        },
+        tiny_input=Input(4, 16),
+        published=(
+            Published(
+                "ViViT-B/16x2 factorised encoder, 400 classes", "Arnab et al. 2021, Table 1", Input(32, 224),
+                parameters=115.1, gmacs=284.4, build=lambda: Classified(ViViT(frames=32), 768, 400),
+            ),
+            Published(
+                "TimeSformer-B, divided space-time, 400 classes", "Bertasius et al. 2021, Table 2", Input(8, 224),
+                parameters=121.4, gmacs=196.7, build=lambda: Classified(TimeSformer(frames=8), 768, 400),
+            ),
+        ),
+        weights=(
+            "ViT-B/16 of ImageNet-21k, timm's vit_base_patch16_224.augreg_in21k or google/vit-base-patch16-224-in21k: "
+            "tubelets (central frame) and spatial encoder",
+            "Scenic's vivit_base_16x2_fe (its Flax file, or an .npz of its arrays); a file whose temporal encoder has "
+            "12 layers, as readers report of the public one, needs --set model_config_.vivit.temporal_depth=12",
+            "facebook/timesformer-base-finetuned-k400, with --set model_config_.backbone=timesformer",
+            "torchvision's R3D_18_Weights.KINETICS400_V1, with --set model_config_.backbone=r3d_18",
+        ),
+    )  # fmt: skip
 
     def __init__(
         self,
         classes: int = 7,
         cultures: int = 4,
+        channels: int = 3,
         profiles: list[list[float]] | None = None,
         global_profile: list[float] | None = None,
         conditioning: Conditioning = "au",
         embedding_dim: int = 128,
         culture_dropout: float = 0.0,
         dropout: float = 0.3,
-        difference: bool = False,
+        backbone: Literal["vivit", "timesformer", "r3d_18"] = "vivit",
         vivit: dict[str, Any] | None = None,
+        timesformer: dict[str, Any] | None = None,
+        r3d_18: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if conditioning not in ("none", "global", "au"):
-            raise ValueError(f"unknown conditioning {conditioning!r}; expected none, global or au")
+        if conditioning not in CONDITIONINGS:
+            raise ValueError(f"unknown conditioning {conditioning!r}; expected one of {', '.join(CONDITIONINGS)}")
         self.conditioning = conditioning
-        self.difference = difference
         self.culture_dropout = culture_dropout
-        self.backbone = ViViT(channels=6 if difference else 3, **(vivit or {}))
+        self.backbone: ViViT | TimeSformer | VideoResNet
+        if backbone == "vivit":
+            self.backbone = ViViT(channels=channels, **(vivit or {}))
+        elif backbone == "timesformer":
+            self.backbone = TimeSformer(channels=channels, **(timesformer or {}))
+        elif backbone == "r3d_18":
+            self.backbone = VideoResNet(channels=channels, **(r3d_18 or {}))
+        else:
+            raise ValueError(f"unknown backbone {backbone!r}; expected vivit, timesformer or r3d_18")
         dim = self.backbone.dim
         self.fuse = nn.Linear(2 * dim, dim)  # equation 10
         self.recalibration: Recalibration | None = None
-        if conditioning != "none":
-            self.recalibration = Recalibration(
-                _profile_matrix(profiles, global_profile, cultures), embedding_dim=embedding_dim, dim=dim
+        self.concatenation: Concatenation | None = None
+        if conditioning == "random":
+            self.recalibration = Recalibration(random_embeddings(cultures, embedding_dim), dim)
+        elif conditioning == "onehot":
+            self.concatenation = Concatenation(one_hot_vectors(cultures))
+        elif conditioning == "au_fixed":
+            self.concatenation = Concatenation(profile_matrix(profiles, global_profile, cultures))
+        elif conditioning == "global":
+            mean = profile_matrix([], global_profile, 0)
+            self.recalibration = Recalibration(seeded_embeddings(mean, embedding_dim), dim)
+        elif conditioning == "au":
+            priors = profile_matrix(profiles, global_profile, cultures)
+            self.recalibration = Recalibration(seeded_embeddings(priors, embedding_dim), dim)
+
+        inputs = dim if self.concatenation is None else dim + self.concatenation.vectors.shape[1]
+
+        def classifier() -> nn.Sequential:  # equations 13 and 14; the paper gives no hidden width, half of f is used
+            return nn.Sequential(
+                nn.Linear(inputs, dim // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim // 2, classes)
             )
-        # Equations 13 and 14; the hidden width is not given in the paper, half of f is used.
-        self.classifier = nn.Sequential(
-            nn.Linear(dim, dim // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim // 2, classes)
+
+        self.classifier: nn.Module = (
+            CultureHeads([classifier() for _ in range(cultures)]) if conditioning == "heads" else classifier()
         )
 
     def forward(self, batch: ClipBatch) -> ModelOutput:
-        frames = batch.frames
-        if self.difference:
-            frames = torch.cat([frames, frames - frames[:, :1]], dim=2)
-        cls, patches = self.backbone(frames)
+        """`features` are f, or f' where it is recalibrated: what the paper draws in Figure 8."""
+        cls, patches = self.backbone(batch.frames)
         latent = self.fuse(torch.cat([cls, patches.mean(dim=1)], dim=1))  # equations 9 and 10
+        culture = self._cultures(batch)
         if self.recalibration is not None:
-            latent = self.recalibration(latent, self._cultures(batch))
-        return ModelOutput(logits=self.classifier(latent), features=latent)
+            latent = self.recalibration(latent, culture)
+        seen = latent if self.concatenation is None else self.concatenation(latent, culture)
+        told = (seen, culture) if isinstance(self.classifier, CultureHeads) else (seen,)
+        return ModelOutput(logits=self.classifier(*told), features=latent)
+
+    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model`: weights of the backbone, none of the head."""
+        kind = weights_kind(state)
+        if isinstance(self.backbone, VideoResNet):
+            ours = self.backbone.adapted(state)
+        elif isinstance(self.backbone, TimeSformer):
+            ours = timesformer_from_hub(state, self.backbone)
+        elif kind == "vit":
+            ours = vivit_from_vit(state, self.backbone)
+        else:
+            ours = vivit_from_scenic(state, self.backbone)
+        return {f"backbone.{name}": tensor for name, tensor in ours.items()}
 
     def _cultures(self, batch: ClipBatch) -> Tensor:
         unknown = torch.full((len(batch),), -1, dtype=torch.long, device=batch.frames.device)
-        if self.conditioning == "global" or batch.culture is None:
+        if self.conditioning in _LABEL_FREE or batch.culture is None:
             return unknown
         if self.training and self.culture_dropout > 0:
             hidden = torch.rand(len(batch), device=batch.frames.device) < self.culture_dropout
             return torch.where(hidden, unknown, batch.culture)
         return batch.culture
-
-
-class Recalibration(nn.Module):
-    """f' = a_c * f + b_c with a_c = W_a e_c and b_c = W_b e_c (equations 5, 6 and 12).
-
-    `profiles` float [K+1,20], the last row being the global prior. Small random matrices without bias would make
-    a_c start near 0 and wipe the latent, so W_a starts as the least-norm matrix for which every seeded embedding
-    gives a_c = 1, and W_b at 0: f' = f at the start, the equations are unchanged, and every parameter gets a gradient.
-    """
-
-    def __init__(self, profiles: Tensor, embedding_dim: int, dim: int) -> None:
-        super().__init__()
-        projection = torch.empty(embedding_dim, profiles.shape[1]).normal_(std=profiles.shape[1] ** -0.5)
-        seeded = profiles @ projection.T  # equation 5
-        self.embedding = nn.Embedding.from_pretrained(seeded, freeze=False)
-        self.scale = nn.Linear(embedding_dim, dim, bias=False)
-        self.shift = nn.Linear(embedding_dim, dim, bias=False)
-        with torch.no_grad():
-            towards_one = torch.linalg.pinv(seeded.double(), rtol=1e-4) @ torch.ones(len(seeded), 1).double()
-            self.scale.weight.copy_(towards_one.float().T.expand(dim, -1))
-            nn.init.zeros_(self.shift.weight)
-
-    def forward(self, latent: Tensor, culture: Tensor) -> Tensor:
-        """latent [B,D], culture int64 [B] with -1 for unknown -> [B,D]."""
-        embedded = self.embedding(culture % self.embedding.num_embeddings)  # -1 wraps to the last row, the global prior
-        return self.scale(embedded) * latent + self.shift(embedded)
-
-
-def _profile_matrix(profiles: list[list[float]] | None, global_profile: list[float] | None, cultures: int) -> Tensor:
-    if profiles is None or global_profile is None:
-        raise ValueError("this conditioning needs AU profiles: run `ray-fer priors` and pass its priors.json")
-    matrix = torch.tensor([*profiles, global_profile], dtype=torch.float32)
-    if matrix.shape != (cultures + 1, len(AU_NAMES)):
-        raise ValueError(
-            f"AU profiles have shape {tuple(matrix.shape)}; expected {cultures} cultures and 1 global x {len(AU_NAMES)}"
-        )
-    return matrix

@@ -29,8 +29,16 @@ class TransformConfig(BaseModel):
     canvas: int = Field(224, description="pixels that the kept square is resized to")
     zoom: float = Field(1.0, gt=0, le=1, description="share of the canvas that the network sees")
     size: int = Field(224, description="pixels of the network's input")
+    difference: bool = Field(
+        False, description="append each frame's difference to the first frame, as three more channels"
+    )
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 6 if self.difference else 3
 
 
 class Augment(BaseModel):
@@ -102,7 +110,7 @@ def draw(count: int, config: TransformConfig, augment: Augment, generator: torch
 
 
 def normalise(frames: Tensor, config: TransformConfig, drawn: Drawn | None = None) -> Tensor:
-    """Canvases uint8 [B,T,3,canvas,canvas] -> float32 [B,T,3,size,size], standardised.
+    """Canvases uint8 [B,T,3,canvas,canvas] -> float32 [B,T,3,size,size], standardised; 6 channels with `difference`.
 
     With `drawn`, each clip is augmented as drawn, all its frames in the same way.
     """
@@ -115,7 +123,9 @@ def normalise(frames: Tensor, config: TransformConfig, drawn: Drawn | None = Non
         pixels = _warp(pixels, matrix.expand(len(frames), 2, 3), config.size)
     mean = torch.tensor(config.mean, device=frames.device).view(3, 1, 1)
     std = torch.tensor(config.std, device=frames.device).view(3, 1, 1)
-    return (pixels - mean) / std
+    standard = (pixels - mean) / std
+    # Not in the papers: a small model that is trained from nothing on hundreds of clips needs to be shown what moves.
+    return torch.cat([standard, standard - standard[:, :1]], dim=2) if config.difference else standard
 
 
 def _warp(pixels: Tensor, matrix: Tensor, size: int) -> Tensor:

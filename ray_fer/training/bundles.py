@@ -22,6 +22,8 @@ from ray_fer.training.card import model_card
 from ray_fer.training.fit import Fitted, TrainingClips
 from ray_fer.training.recipe import Recipe
 
+_NEUTRAL = "Neutral"  # the class that NR-DFERNet's filter is about
+
 
 @dataclass(frozen=True)
 class Written:
@@ -32,8 +34,11 @@ class Written:
 
 
 def model_arguments(recipe: Recipe, clips: TrainingClips, priors: Priors | None) -> dict[str, Any]:
-    """The model's keyword arguments: the recipe's, and what the data decides (classes, cultures, AU profiles)."""
-    decided: dict[str, Any] = {"classes": len(clips.classes), "cultures": len(clips.cultures)}
+    """The model's keyword arguments: the recipe's, and what data and transform decide (classes, input, priors)."""
+    decided: dict[str, Any] = {
+        **recipe.model_inputs, "classes": len(clips.classes), "cultures": len(clips.cultures),
+        "class_names": clips.classes, "neutral": clips.classes.index(_NEUTRAL) if _NEUTRAL in clips.classes else None,
+    }  # fmt: skip
     if priors is not None:
         decided["profiles"] = [priors.normalised[name] for name in clips.cultures]
         decided["global_profile"] = priors.global_profile
@@ -83,7 +88,7 @@ def write_bundle(
     answers = None
     if test is not None:
         save("")  # the workers that test it read it from its folder
-        answers = predict_clips(output, test, recipe.tell_culture, recipe.gpus_per_worker)
+        answers = predict_clips(output, test, recipe.tell_culture, recipe.gpus_per_worker, here=recipe.in_process)
         metrics["test"] = classification_metrics(answers.truth, answers.predicted, clips.classes)
         metrics["clips"]["test"] = len(test)
     return Written(save(model_card(config, recipe, metrics, priors, command)), answers)

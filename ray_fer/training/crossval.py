@@ -95,7 +95,7 @@ def cross_validate(
 
 def slots(recipe: Recipe) -> int:
     """How many trials of the recipe the cluster holds at once (an elastic one counts with its most workers)."""
-    resources, most = ray.cluster_resources(), recipe.worker_range[1]
+    resources, most = ray.cluster_resources(), max(1, recipe.worker_range[1])
     room = [resources.get("CPU", 0.0) / (most * recipe.cpus_per_worker)]
     if recipe.gpus_per_worker:
         room.append(resources.get("GPU", 0.0) / (most * recipe.gpus_per_worker))
@@ -125,7 +125,9 @@ def run_trials(
     at_once = min(parallel or slots(trials[0].recipe), len(waiting))
     say(f"{len(trials)} trials: {done} finished before, {len(waiting)} to do, {at_once} at once")
     # A process for each trial: nothing of one is left in the memory of the next. Where it dies it goes on once more.
-    task = ray.remote(num_cpus=0, max_calls=1, max_retries=1)(trial_task)
+    recipe = trials[0].recipe
+    cpus, gpus = (recipe.cpus_per_worker, recipe.gpus_per_worker) if recipe.in_process else (0, 0)
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=1)(trial_task)
     running: dict[Any, Trial] = {}
 
     def heard(record: Record) -> None:

@@ -3,13 +3,15 @@
 `clip_dataset` makes one block per shard of the clip store: JPEGs as they are stored (some 150 kB a clip), or decoded
 and cut for the model's transform (`pixels`), which costs more memory and no time later. A worker gets the dataset from
 Ray Train and reads single clips from its blocks, which it maps and does not copy. Blocks that memory cannot hold are
-spilled to disk by Ray; those of a node that died are read again.
+spilled to disk by Ray; those of a node that died are read again. `clip_tables` makes the same blocks in this process,
+for training in it: the processes that Ray Data starts cost more than some hundred clips.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from ray_fer.preprocessing.store_index import ClipIndex, read_rows
 from ray_fer.video.images import decode_image
 
 _MAPPED_BLOCKS = 64
+_THREADS = 2
 _PIXELS_SHARE = 0.2  # of the object store's memory that decoded clips may take
 
 
@@ -48,6 +51,17 @@ def clip_dataset(
     )
     dataset.context.execution_options.preserve_order = True
     return dataset.materialize()
+
+
+def clip_tables(
+    clips: ClipIndex, transform: TransformConfig, classes: list[str], cultures: list[str]
+) -> list[pa.Table]:
+    """The blocks of `clip_dataset`, decoded, in this process. Raises ValueError as it does."""
+    check_clips(clips, transform, classes, cultures)
+    items = [json.dumps([shard, rows]) for shard, rows in clips.by_shard()]
+    read = partial(_read, store=clips.store, transform=transform, classes=classes, cultures=cultures, pixels=True)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(lambda item: read({"item": [item]}), items))
 
 
 def check_clips(clips: ClipIndex, transform: TransformConfig, classes: Sequence[str], cultures: Sequence[str]) -> None:
@@ -79,14 +93,24 @@ def label_indices(clips: ClipIndex, classes: list[str]) -> np.ndarray:
 
 
 class ClipReader:
-    """A worker's view of `clip_dataset`: any clip, by its place."""
+    """Any clip by its place, in blocks of `sizes` clips of which `block` gives one by its number."""
 
-    def __init__(self, shard: ray.data.DataIterator, transform: TransformConfig) -> None:
+    def __init__(self, sizes: Sequence[int], block: Callable[[int], pa.Table], transform: TransformConfig) -> None:
         self._transform = transform
+        self._starts = np.cumsum([0, *sizes])
+        self._block = block
+
+    @classmethod
+    def of_shard(cls, shard: ray.data.DataIterator, transform: TransformConfig) -> ClipReader:
+        """A worker's view of `clip_dataset`."""
         blocks = [entry for bundle in shard.materialize().iter_internal_ref_bundles() for entry in bundle.blocks]
-        self._refs = [entry.ref for entry in blocks]
-        self._starts = np.cumsum([0, *(entry.metadata.num_rows for entry in blocks)])
-        self._block = lru_cache(_MAPPED_BLOCKS)(lambda number: ray.get(self._refs[number]))
+        mapped = lru_cache(_MAPPED_BLOCKS)(lambda number: ray.get(blocks[number].ref))
+        return cls([entry.metadata.num_rows for entry in blocks], mapped, transform)
+
+    @classmethod
+    def of_tables(cls, tables: Sequence[pa.Table], transform: TransformConfig) -> ClipReader:
+        """A view of `clip_tables`."""
+        return cls([table.num_rows for table in tables], tables.__getitem__, transform)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

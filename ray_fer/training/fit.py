@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ray_fer.models import create
+from ray_fer.models.pretrained import load_pretrained
 from ray_fer.preprocessing.store_index import ClipIndex
-from ray_fer.training.data import clip_dataset, label_indices, pixels_fit
+from ray_fer.training.data import clip_dataset, clip_tables, label_indices, pixels_fit
 from ray_fer.training.loop import train_worker
 from ray_fer.training.losses import inverse_frequencies
 from ray_fer.training.mailbox import Record, mailbox
@@ -79,13 +80,15 @@ def fit(
     """
     folder = Path(folder).resolve()
     _check_room(recipe)
-    pixels = recipe.keep_pixels
-    if pixels is None:
-        pixels = pixels_fit(len(clips.train) + len(clips.val), recipe.transform)
-    datasets = {
-        name: clip_dataset(part, recipe.transform, clips.classes, clips.cultures, pixels)
-        for name, part in (("train", clips.train), ("val", clips.val))
-    }
+    parts, told = {"train": clips.train, "val": clips.val}, (recipe.transform, clips.classes, clips.cultures)
+    tables, datasets = None, None
+    if recipe.in_process:
+        tables = {name: clip_tables(part, *told) for name, part in parts.items()}
+    else:
+        pixels = recipe.keep_pixels
+        if pixels is None:
+            pixels = pixels_fit(len(clips.train) + len(clips.val), recipe.transform)
+        datasets = {name: clip_dataset(part, *told, pixels) for name, part in parts.items()}
     labels = label_indices(clips.train, clips.classes)
     # Ray Train takes in one report each time that it polls its workers: with short epochs, every 2 s is too seldom.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -95,7 +98,7 @@ def fit(
             train_worker,
             train_loop_config={
                 "recipe": recipe.model_dump(), "model_arguments": model_arguments, "classes": clips.classes,
-                "labels": labels, "mailbox": box,
+                "labels": labels, "mailbox": box, "tables": tables,
                 "alpha": inverse_frequencies(labels, len(clips.classes)) if recipe.loss.alpha == "inverse" else None,
             },
             scaling_config=_scaling(recipe),
@@ -112,15 +115,22 @@ def fit(
     model = create(recipe.model, **model_arguments)
     with checkpoint.as_directory() as there:
         model.load_state_dict(load_file(str(Path(there) / WEIGHTS)))
+    if recipe.in_process:  # nobody else looks after its folder
+        shutil.rmtree(checkpoint.path)
     return Fitted(model.eval(), metrics, answer["reason"], round(time.monotonic() - started, 1))
 
 
 def check_model(recipe: Recipe, model_arguments: dict[str, Any]) -> None:
-    """Raise ValueError when the model or the groups of its parameters cannot be made, before anything is started."""
+    """Raise ValueError when the model or the groups of its parameters cannot be made, before anything is started.
+
+    Likewise for weights to start from, or FileNotFoundError where there are none.
+    """
     try:
         model = create(recipe.model, **model_arguments)
     except TypeError as error:
         raise ValueError(f"model {recipe.model}: {error}; see model_config_ of recipe {recipe.name}") from error
+    if recipe.pretrained is not None:
+        load_pretrained(model, recipe.pretrained)
     parameter_groups(model, recipe.optimizer)  # making the optimiser itself costs two seconds of imports
 
 
@@ -174,6 +184,8 @@ def _check_same(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> No
 
 def _check_room(recipe: Recipe) -> None:
     """Ray would wait, for ever and in silence, for a node that has what the recipe asks for."""
+    if recipe.in_process:
+        return
     there, least = ray.cluster_resources(), recipe.worker_range[0]
     for name, each, field in (("CPU", recipe.cpus_per_worker, "cpus"), ("GPU", recipe.gpus_per_worker, "gpus")):
         has = there.get(name, 0.0)
@@ -189,6 +201,8 @@ def _check_room(recipe: Recipe) -> None:
 
 def _scaling(recipe: Recipe) -> ScalingConfig:
     least, most = recipe.worker_range
+    if recipe.in_process:
+        return ScalingConfig(num_workers=0)
     resources = {"CPU": recipe.cpus_per_worker} | ({"GPU": recipe.gpus_per_worker} if recipe.gpus_per_worker else {})
     return ScalingConfig(
         num_workers=least if least == most else (least, most), use_gpu=recipe.gpus_per_worker > 0,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray.train
 import ray.train.torch
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from ray_fer.evaluation.metrics import classification_metrics
 from ray_fer.models import create
 from ray_fer.models.batch import ClipBatch
+from ray_fer.models.pretrained import load_pretrained
 from ray_fer.models.transform import Drawn, draw, normalise
 from ray_fer.training.data import ClipReader
 from ray_fer.training.loader import Prefetcher
@@ -43,7 +45,8 @@ _VALIDATION_BATCH = 16
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train on Ray Train's current worker group; goes on from the run's last checkpoint.
 
-    `config`: recipe, model_arguments, classes, labels (class index of every training clip), alpha, mailbox.
+    `config`: recipe, model_arguments, classes, labels (class index of every training clip), alpha, mailbox, and in Ray
+    Train's local mode, which looks after neither data nor checkpoints, the clips: `tables` of "train" and "val".
     Returns `reason` ("finished" or "early stopping") and `error`: what the user has to change. An error that would
     come again is not raised, since Ray would start the workers again.
     """
@@ -85,15 +88,24 @@ class _Worker:
         self.classes: list[str] = config["classes"]
         self.labels = np.asarray(config["labels"])
         self.device = ray.train.torch.get_device()
-        self.threads = max(1, (os.cpu_count() or 1) // context.get_local_world_size())
+        tables: dict[str, list[pa.Table]] | None = config["tables"]
+        self.local = tables is not None
+        cores = recipe.cpus_per_worker if self.local else (os.cpu_count() or 1) / context.get_local_world_size()
+        self.threads = max(1, int(cores))
         if self.device.type == "cpu":
             torch.set_num_threads(self.threads)
         self.alpha = None if config["alpha"] is None else torch.tensor(config["alpha"], device=self.device)
-        self.train = ClipReader(ray.train.get_dataset_shard("train"), recipe.transform)
-        self.val = ClipReader(ray.train.get_dataset_shard("val"), recipe.transform)
+        self.train, self.val = (
+            ClipReader.of_shard(ray.train.get_dataset_shard(name), recipe.transform)
+            if tables is None
+            else ClipReader.of_tables(tables[name], recipe.transform)
+            for name in ("train", "val")
+        )
         self.steps = steps_per_epoch(len(self.train), recipe.batch_size)
         torch.manual_seed(recipe.seed)  # the same weights everywhere
         model = create(recipe.model, **config["model_arguments"])
+        if recipe.pretrained is not None:
+            load_pretrained(model, recipe.pretrained)
         if recipe.sync_batchnorm and self.world > 1 and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model = model.to(self.device)
@@ -268,6 +280,8 @@ class _Worker:
 
     def _report(self, metrics: dict[str, Any]) -> None:
         """Give Ray the metrics, with a checkpoint from the first worker. Raises TrainingError on all when it fails."""
+        if self.local and self.state.position.epoch < self.recipe.epochs:
+            return
         checkpoint, failed = None, None
         if self.rank == 0:
             folder = tempfile.mkdtemp(prefix="ray-fer-checkpoint-")

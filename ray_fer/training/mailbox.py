@@ -25,7 +25,8 @@ class _Mailbox:
         self._added = self._heard = 0
         self._changed = asyncio.Condition()
 
-    async def add(self, records: list[Record]) -> None:
+    async def add(self, records: list[Record], after: None = None) -> None:
+        """`after` is what an earlier call returned: Ray waits for it, else an asyncio actor may take this one first."""
         async with self._changed:
             self._records += records
             self._added += len(records)
@@ -42,8 +43,8 @@ class _Mailbox:
             taken, self._records = self._records, []
             return taken
 
-    async def settled(self) -> None:
-        """Wait until everything that was added before has been dealt with."""
+    async def settled(self, after: None = None) -> None:
+        """Wait until everything that was added before has been dealt with; `after` as in `add`."""
         async with self._changed:
             added = self._added
             await self._changed.wait_for(lambda: self._heard >= added)
@@ -56,6 +57,7 @@ class Outbox:
         self._mailbox = mailbox
         self._records: list[Record] = []
         self._sent = time.monotonic()
+        self._last: Any = None
 
     def put(self, record: Record) -> None:
         """Send the record soon: epochs and starts at once, with all steps before them."""
@@ -69,7 +71,7 @@ class Outbox:
         """Wait until the driver has heard all records, or does not seem to listen."""
         if self._mailbox is not None:
             self._send()
-            ray.wait([self._mailbox.settled.remote()], timeout=_SETTLE_S)
+            ray.wait([self._mailbox.settled.remote(self._last)], timeout=_SETTLE_S)
 
     def close(self) -> None:
         """Wait until all records have arrived."""
@@ -79,7 +81,8 @@ class Outbox:
     def _send(self) -> Any:
         records, self._records = self._records, []
         self._sent = time.monotonic()
-        return self._mailbox.add.remote(records)
+        self._last = self._mailbox.add.remote(records, self._last)
+        return self._last
 
 
 @contextmanager

@@ -63,6 +63,9 @@ def rate_factor(schedule: ScheduleConfig, step: int, total: int, per_epoch: int,
         return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * share))
     if schedule.name == "exponential":
         return max(lowest, schedule.gamma ** (step // per_epoch))
+    if schedule.name == "milestones":
+        passed = sum(step // per_epoch >= epoch for epoch in schedule.milestones)
+        return float(max(lowest, schedule.gamma**passed))
     return 1.0
 
 

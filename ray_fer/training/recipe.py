@@ -39,12 +39,17 @@ class OptimizerConfig(_Strict):
 
 
 class ScheduleConfig(_Strict):
-    """How the rate changes: by step (constant, cosine), by epoch (exponential), or when validation stalls (plateau)."""
+    """How the rate changes: by step of the optimiser (constant, cosine), by epoch (exponential, milestones), or when
+    validation stalls (plateau).
+    """
 
-    name: Literal["constant", "cosine", "exponential", "plateau"] = "constant"
+    name: Literal["constant", "cosine", "exponential", "milestones", "plateau"] = "constant"
     warmup: float = Field(0.0, ge=0, lt=1, description="share of all steps in which the rate rises linearly")
     min_lr: float = Field(0.0, ge=0)
-    gamma: float = Field(0.9, gt=0, le=1, description="exponential: factor per epoch")
+    gamma: float = Field(0.9, gt=0, le=1, description="exponential: factor per epoch; milestones: at each of them")
+    milestones: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, description="epochs after which the rate falls"
+    )
     factor: float = Field(0.1, gt=0, lt=1, description="plateau: factor when it stalls")
     patience: int = Field(3, ge=0, description="plateau: epochs without improvement that are waited for")
 
@@ -52,6 +57,8 @@ class ScheduleConfig(_Strict):
     def _one_of_both(self) -> Self:
         if self.name == "plateau" and self.warmup:
             raise ValueError("a plateau schedule has no warm-up; choose one of them")
+        if (self.name == "milestones") != bool(self.milestones):
+            raise ValueError("schedule milestones goes with a list of them, such as schedule.milestones=[30, 40]")
         return self
 
 
@@ -77,6 +84,9 @@ class Recipe(_Strict):
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
 
+    pretrained: str | None = Field(
+        None, description="local file of public weights to start from; `ray-fer models --describe` names them"
+    )
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(8, ge=1, description="clips per step over all workers")
     accumulate: int = Field(1, ge=1, description="parts in which a worker computes its share of a batch")
@@ -99,7 +109,9 @@ class Recipe(_Strict):
     keep_pixels: bool | None = Field(
         None, description="keep decoded clips in Ray's object store instead of JPEGs (default: if they are small)"
     )
-    workers: int | Annotated[tuple[int, int], Field(description="(fewest, most): elastic")] = 2
+    workers: int | Annotated[tuple[int, int], Field(description="(fewest, most): elastic")] = Field(
+        2, description="0: the process that asks trains itself, which starts 20 s sooner but cannot go on after it died"
+    )
     resize_every_s: float = Field(60.0, gt=0, description="how often an elastic run looks for nodes that came")
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0.0, ge=0, description="a part of a GPU packs several workers on one")
@@ -109,9 +121,24 @@ class Recipe(_Strict):
     @model_validator(mode="after")
     def _check_workers(self) -> Self:
         least, most = self.worker_range
-        if not 1 <= least <= most:
+        if not self.in_process and not 1 <= least <= most:
             raise ValueError(f"workers {self.workers}: give a number, or the fewest and the most")
+        if self.in_process and (self.select != "last" or self.early_stopping or self.checkpoint_every):
+            raise ValueError(
+                "workers 0 keeps no checkpoints to choose from: set select=last, early_stopping=null and "
+                "checkpoint_every=null, or workers=1"
+            )
         return self
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the process that asks for training does it itself, for trials of seconds."""
+        return self.workers == 0
+
+    @property
+    def model_inputs(self) -> dict[str, int]:
+        """Keyword arguments of models that say what their input is, which the transform decides."""
+        return {"channels": self.transform.channels, "frames": self.transform.frames, "size": self.transform.size}
 
     @property
     def worker_range(self) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """From a clip store to a table of the papers: every system that it has is cross-validated, and the table made of it.
 
 OUTPUT/systems/SYSTEM/ is the cross-validation of a system (see `crossval`), which tables that have it share; so the
-same call goes on after an interruption. OUTPUT/TABLE.md, .tex, .csv and .json are the table. OUTPUT/work/ holds
-SynthFER where that is the data.
+same call goes on after an interruption. OUTPUT/TABLE.md, .tex, .csv and .json are the table. Where SynthFER is the
+data, OUTPUT/work/ holds it, and OUTPUT/TABLE.png shows the figures.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from ray_fer.evaluation.measured import Measured
+from ray_fer.evaluation.planted import Planted, planted_figure, planted_table
+from ray_fer.evaluation.plots import png
 from ray_fer.evaluation.published_tables import Row
-from ray_fer.evaluation.reproduced import composition, reproduced
+from ray_fer.evaluation.reproduced import Source, composition, reproduced
 from ray_fer.evaluation.tables import FORMATS, Comparison, render
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.training.crossval import News, Watch, cross_validate, fold_answers
 from ray_fer.training.recipe import overridden
 from ray_fer.training.recipes import recipe as recipe_named
 from ray_fer.training.reproduce_plan import (
-    SYNTHFER_SETTINGS,
-    SYNTHFER_SIZE,
     WORK,
+    Clips,
     ReproduceOptions,
     ReproductionPlan,
     System,
@@ -65,47 +66,83 @@ def reproduce(
     with ExitStack() as stack:
         if options.synthfer:
             stack.enter_context(session())
-        store, aus = _rendered(options, rows, say) if options.synthfer else (options.data, options.aus)
-        index = read_index(store)
-        source = source_of(chosen, rows, index, options)
-        if chosen.kind == "composition":
-            return _written(options, composition(chosen, index.table.to_pylist(), source))
-        plan = plan_systems(chosen, rows, source, index, aus, options)
-        for name, reason in plan.refused.items():
+        parts = _rendered(options, rows, say) if options.synthfer else [Clips(options.data, options.aus)]
+        if chosen.kind == "composition":  # the same at all strengths
+            index = read_index(parts[0].store)
+            return _written(
+                options, composition(chosen, index.table.to_pylist(), source_of(chosen, rows, index, options))
+            )
+        planned = []
+        for clips in parts:
+            index = read_index(clips.store)
+            source = source_of(chosen, rows, index, options)
+            planned.append(_Planned(clips, source, plan_systems(chosen, rows, source, index, clips, options)))
+        refused = {name: reason for one in planned for name, reason in one.plan.refused.items()}
+        for name, reason in refused.items():
             say(f"not trained: {name}: {reason}")
-        say(f"{len(plan.systems)} systems, {plan.trials} trials in all")
+        systems = [system for one in planned for system in one.plan.systems]
+        say(f"{len(systems)} systems, {sum(len(system.plan.trials) for system in systems)} trials in all")
         if not options.synthfer:
             stack.enter_context(session())
-        failed = _train(plan, watch, say)
-    answers = [(system, _measured(system)) for system in plan.systems]
-    measured = {name: found for system, found in answers if found is not None for name in system.rows}
-    notes = list(plan.notes)
-    notes += [f"{name} is not trained: {reason}." for name, reason in plan.refused.items()]
+        failed = _train(systems, watch, say)
+    notes = [note for one in planned for note in one.plan.notes]
+    notes += [f"{name} is not trained: {reason}." for name, reason in refused.items()]
     notes += [f"{name} failed: {reason}." for name, reason in failed.items()]
-    return _written(options, reproduced(chosen, rows, measured, source, notes), plan, failed)
+    notes = list(dict.fromkeys(notes))
+    if not options.synthfer:
+        (only,) = planned
+        made = reproduced(chosen, rows, _answers(only.plan), only.source, notes)
+        return _written(options, made, systems, refused, failed)
+    found = [
+        Planted(one.clips.strength or 0.0, _answers(one.plan), one.source, one.clips.ceiling) for one in planned
+    ]  # fmt: skip
+    done = _written(options, planted_table(chosen, rows, found, notes), systems, refused, failed)
+    if chosen.kind != "breakdown":
+        picture = options.output / f"{options.table}.png"
+        classes = len(systems[0].plan.trials[0].clips.classes)
+        picture.write_bytes(png(planted_figure(rows, found, 1 / classes), picture.name, "").data)
+        done.files.append(picture)
+    return done
 
 
-def _rendered(options: ReproduceOptions, rows: Sequence[Row], say: Say) -> tuple[str, str]:
-    """Clip store and AU table of a SynthFER that is rendered as the systems want it."""
-    recipe = recipe_named("cafer-small")  # of a composition nothing is trained, and any will do
-    first = next((row for row in rows if refusal(row, options.recipe, small=True) is None), None)
+@dataclass(frozen=True)
+class _Planned:
+    clips: Clips
+    source: Source
+    plan: ReproductionPlan
+
+
+def _answers(plan: ReproductionPlan) -> dict[str, Measured]:
+    """What the rows' systems answered, by row, where all folds of a seed are finished."""
+    answers = [(system, _measured(system)) for system in plan.systems]
+    return {name: found for system, found in answers if found is not None for name in system.rows}
+
+
+def _rendered(options: ReproduceOptions, rows: Sequence[Row], say: Say) -> list[Clips]:
+    """Clip store and AU table of SynthFER at each strength, as the systems want it."""
+    recipe = recipe_named(f"cafer{options.ending}")  # of a composition nothing is trained, and any will do
+    first = next((row for row in rows if refusal(row, options.recipe, options.ending) is None), None)
     if first is not None:
         name, settings = options.recipe_of(first)
         recipe = overridden(recipe_named(name), settings)
-        say(f"recipe {name} with {' '.join(SYNTHFER_SETTINGS)}, which takes minutes; --set changes that")
-    rendered = synthfer_clips(SYNTHFER_SIZE, recipe, options.output / WORK, say)
-    return rendered.store, rendered.aus
+    parts = []
+    for strength in options.strengths:
+        say(f"SynthFER, strength {strength:g}")
+        work = options.output / WORK / f"strength-{strength:g}"
+        made = synthfer_clips(options.form.size, recipe, work, say, strength)
+        parts.append(Clips(made.store, made.aus, strength, made.ceiling))
+    return parts
 
 
-def _train(plan: ReproductionPlan, watch: Watch, say: Say) -> dict[str, str]:
+def _train(systems: Sequence[System], watch: Watch, say: Say) -> dict[str, str]:
     """Cross-validate one system after the other; returns why trials failed."""
     failed: dict[str, str] = {}
-    done = 0
-    for number, system in enumerate(plan.systems, start=1):
-        say(f"system {number} of {len(plan.systems)}: {system.title}")
+    done, total = 0, sum(len(system.plan.trials) for system in systems)
+    for number, system in enumerate(systems, start=1):
+        say(f"system {number} of {len(systems)}: {system.title}")
 
         def heard(news: News, done: int = done) -> None:
-            watch(replace(news, done=done + news.done, total=plan.trials))
+            watch(replace(news, done=done + news.done, total=total))
 
         outcome = cross_validate(system.options, heard, say, system.plan)
         failed |= {f"{system.title}, {trial}": reason for trial, reason in outcome.failed.items()}
@@ -127,10 +164,10 @@ def _measured(system: System) -> Measured | None:
 def _written(
     options: ReproduceOptions,
     made: Comparison,
-    plan: ReproductionPlan | None = None,
+    systems: Sequence[System] = (),
+    refused: dict[str, str] | None = None,
     failed: dict[str, str] | None = None,
 ) -> Reproduced:
-    systems = [] if plan is None else plan.systems
     content = {
         "table": options.table,
         **dataclasses.asdict(made),
@@ -141,7 +178,7 @@ def _written(
             }
             for one in systems
         ],
-        "refused": {} if plan is None else plan.refused,
+        "refused": refused or {},
         "failed": failed or {},
     }  # fmt: skip
     texts = {suffix: render([made], form) for suffix, form in FORMATS.items()}

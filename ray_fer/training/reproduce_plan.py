@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ray_fer.datasets.synthfer.rules import check_strength
 from ray_fer.evaluation.measured import MEASURES
 from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, dataset_key, table, tables
 from ray_fer.evaluation.reproduced import Source, can_count, settings_words
@@ -19,10 +20,26 @@ from ray_fer.training.systems import chosen_rows, recipe_of, refusal, reproducib
 from ray_fer.training.trial import TrialKeeping
 
 SYNTHFER = "synthfer"
-SYNTHFER_SIZE = SynthFerSize(train=168, val=0, test=0)
-SYNTHFER_SETTINGS = ("epochs=15", "workers=1")
-"""What makes the small recipe of a system a matter of minutes on two cores."""
+STRENGTHS = (0.0, 0.5, 1.0)
+"""Of the planted display rules: groups alike, groups of different style, one pattern with different meanings."""
 SYSTEMS, WORK = "systems", "work"
+
+
+@dataclass(frozen=True)
+class SynthFerForm:
+    """How a table is made on SynthFER."""
+
+    recipes: str
+    """Ending of the names of recipes."""
+    size: SynthFerSize
+    folds: int
+    seeds: tuple[int, ...]
+
+
+QUICK = SynthFerForm("-quick", SynthFerSize(train=448, val=0, test=0), folds=3, seeds=(1, 2))
+"""Within an hour on two cores."""
+FULL = SynthFerForm("-small", SynthFerSize(train=1680, val=0, test=0), folds=5, seeds=(1, 2, 3))
+"""For a GPU."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,10 @@ class ReproduceOptions:
     data: str
     """A clip store, or "synthfer" to render some."""
     output: Path
+    quick: bool = False
+    """SynthFER in its small form."""
+    strengths: tuple[float, ...] = STRENGTHS
+    """Of the display rules that are planted in SynthFER, of which each is rendered and tried."""
     rows: tuple[str, ...] = ()
     """Names of rows; all when empty."""
     recipe: str | None = None
@@ -56,16 +77,34 @@ class ReproduceOptions:
         """Whether the clips are rendered."""
         return self.data == SYNTHFER
 
+    @property
+    def form(self) -> SynthFerForm:
+        """Of SynthFER."""
+        return QUICK if self.quick else FULL
+
+    @property
+    def ending(self) -> str:
+        """Of the names of the recipes that train systems."""
+        return self.form.recipes if self.synthfer else ""
+
     def check(self) -> tuple[PublishedTable, list[Row]]:
         """The table and its rows. Raises ValueError or FileExistsError for what cannot work, whatever the clips are."""
         chosen = table(self.table)
-        rows = chosen_rows(chosen, self.rows)
+        rows = chosen_rows(chosen, self.rows, self.synthfer)
         if self.synthfer and (self.aus or self.priors):
             raise ValueError("--data synthfer makes AU profiles of its own; leave out --aus and --priors")
+        if self.quick and not self.synthfer:
+            raise ValueError(
+                "--quick is a small form of --data synthfer; for other clips make systems smaller with --set"
+            )
+        if not self.strengths or len(set(self.strengths)) < len(self.strengths):
+            raise ValueError(f"strengths {', '.join(map(str, self.strengths))}: give each once, such as 0,0.5,1")
+        for strength in self.strengths:
+            check_strength(strength)
         if chosen.kind == "composition" and not can_count(chosen):
             raise ValueError(f"{chosen.id} counts other things than clips by expression; {_others()}")
         if chosen.kind != "composition":
-            reasons = {row.name: refusal(row, self.recipe, self.synthfer) for row in rows}
+            reasons = {row.name: refusal(row, self.recipe, self.ending) for row in rows}
             if None not in reasons.values():
                 raise ValueError(f"no row of {chosen.id} can be trained ({_listed(reasons)}); {_others()}")
             for row in (row for row in rows if reasons[row.name] is None):
@@ -78,9 +117,19 @@ class ReproduceOptions:
 
     def recipe_of(self, row: Row) -> tuple[str, tuple[str, ...]]:
         """Name of the recipe of a row that is not refused, and all that is changed in it."""
-        name = self.recipe or str(recipe_of(str(row.model), self.synthfer))
-        small = SYNTHFER_SETTINGS if self.synthfer else ()
-        return name, small + row_settings(row) + self.settings
+        name = self.recipe or str(recipe_of(str(row.model), self.ending))
+        return name, row_settings(row) + self.settings
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Where the clips are, their AU table, and of SynthFER what was planted."""
+
+    store: str
+    aus: str | None
+    strength: float | None = None
+    ceiling: float = 1.0
+    """Highest UAR, from 0 to 1, of a model that does not know the culture group."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +144,11 @@ class System:
 
 @dataclass(frozen=True)
 class ReproductionPlan:
-    """What is trained, why the other rows of ours are not (by row), and what is to be said of it."""
+    """What is trained on some clips, why the other rows of ours are not (by row), and what is to be said of it."""
 
     systems: list[System]
     refused: dict[str, str]
     notes: list[str]
-
-    @property
-    def trials(self) -> int:
-        """Of all systems."""
-        return sum(len(system.plan.trials) for system in self.systems)
 
 
 def source_of(chosen: PublishedTable, rows: Sequence[Row], index: ClipIndex, options: ReproduceOptions) -> Source:
@@ -133,10 +177,10 @@ def plan_systems(
     rows: Sequence[Row],
     source: Source,
     index: ClipIndex,
-    aus: str | None,
+    clips: Clips,
     options: ReproduceOptions,
 ) -> ReproductionPlan:
-    """Plan the systems of the rows, on the clips of `index` and their AU table.
+    """Plan the systems of the rows, on the clips of `index`.
 
     Raises ValueError when none can be trained, FileExistsError as `plan_cross_validation`.
     """
@@ -144,17 +188,17 @@ def plan_systems(
     seen: dict[tuple[str, str], System | str] = {}  # the reason where it cannot be trained
     for row in rows:
         split = _split(chosen, row, source)
-        reason = refusal(row, options.recipe, options.synthfer)
+        reason = refusal(row, options.recipe, options.ending)
         if reason is not None or split is None:
             if row.model is not None:
                 made.refused[row.name] = reason or "its figures are not of these clips"
             continue
         key = system_slug(row), split
         if key not in seen:
-            mine, note = _cross_validation(row, split, source, index, options)
+            mine, note = _cross_validation(row, split, source, index, clips.strength, options)
             if chosen.kind == "breakdown":  # the row names a class or culture
                 mine = replace(mine, name=settings_words(row))
-            mine = replace(mine, aus=aus)
+            mine = replace(mine, aus=clips.aus)
             made.notes.extend([note] if note and note not in made.notes else [])
             try:
                 seen[key] = System(mine.name, [], mine, plan_cross_validation(mine))
@@ -166,8 +210,8 @@ def plan_systems(
             continue
         if not system.rows:
             made.systems.append(system)
-            used = f"recipe {system.options.recipe}, {' '.join(system.options.settings)}"
-            made.notes.append(f"{system.title}: {used}.")
+            used = f"recipe {system.options.recipe} {' '.join(system.options.settings)}".strip()
+            made.notes.append(f"{row.method or row.name}: {used}.")
         system.rows.append(row.name)
     if not made.systems:
         raise ValueError(f"no row of {chosen.id} can be trained on {options.data} ({_listed(made.refused)})")
@@ -178,15 +222,19 @@ def plan_systems(
 
 
 def _cross_validation(
-    row: Row, split: str, source: Source, index: ClipIndex, options: ReproduceOptions
+    row: Row, split: str, source: Source, index: ClipIndex, strength: float | None, options: ReproduceOptions
 ) -> tuple[CrossValOptions, str | None]:
     protocol, only, note = _protocol(split, index, options)
     recipe, settings = options.recipe_of(row)
-    folder = "-".join([*sorted(source.key), system_slug(row), *([split] if split in ("loso", "fixed") else [])])
+    planted = [] if strength is None else [f"strength-{strength:g}"]
+    own_split = [split] if split in ("loso", "fixed") else []
+    folder = "-".join([*sorted(source.key), *planted, system_slug(row), *own_split])
+    seeds = options.seeds or (options.form.seeds if options.synthfer else ())
+    name = ", ".join([row.method or row.name, *(one.replace("-", " ") for one in planted)])
     made = CrossValOptions(
         store=index.store, output=options.output / SYSTEMS / folder, recipe=recipe, settings=settings,
-        protocol=protocol, by_subject=options.synthfer, only=only, seeds=options.seeds, priors=options.priors,
-        paper_protocol=options.paper_protocol, name=row.method or row.name, faces=options.faces,
+        protocol=protocol, by_subject=options.synthfer, only=only, seeds=seeds, priors=options.priors,
+        paper_protocol=options.paper_protocol, name=name, faces=options.faces,
         parallel=options.parallel, overwrite=options.overwrite,
         keeping=TrialKeeping(mlflow=options.mlflow, command=options.command),
     )  # fmt: skip
@@ -197,7 +245,7 @@ def _protocol(split: str, index: ClipIndex, options: ReproduceOptions) -> tuple[
     """`protocol` and `only` of `CrossValOptions`, and what is to be said of it."""
     only = (int(split.split()[1]),) if split.startswith("fold ") else ()
     if options.synthfer:
-        return 5, only, "Five folds were made of SynthFER; nobody is in two of them."
+        return options.form.folds, only, f"{options.form.folds} folds were made of SynthFER; nobody is in two of them."
     if split in ("loso", "fixed"):
         return split, (), None
     if _folds(index) is None:

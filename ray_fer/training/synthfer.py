@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,11 +49,21 @@ class Rendered:
     priors: Priors
     seconds: dict[str, float]
     subjects: dict[str, list[str]]
+    ceiling: float = 1.0
+    """Highest UAR on split "train", from 0 to 1, of a model that does not know the culture group."""
 
 
-def synthfer_clips(size: SynthFerSize, recipe: Recipe, work: Path, say: Callable[[str], None] = print) -> Rendered:
+def synthfer_clips(
+    size: SynthFerSize,
+    recipe: Recipe,
+    work: Path,
+    say: Callable[[str], None] = print,
+    strength: float = SynthOptions.strength,
+) -> Rendered:
     """Render clips into `work` and run every stage before training on the current Ray cluster.
 
+    The groups' display rules are planted with `strength` (see `datasets.synthfer.rules`); with the same seed of the
+    recipe, other strengths give the same people in the same light.
     What an interrupted run has finished there is not done again. Raises RuntimeError when a clip is lost.
     """
     seconds: dict[str, float] = {}
@@ -62,7 +73,7 @@ def synthfer_clips(size: SynthFerSize, recipe: Recipe, work: Path, say: Callable
         say(f"{stage}: {seconds[stage]:.0f} s")
 
     started = time.monotonic()
-    options = SynthOptions(seed=recipe.seed)
+    options = SynthOptions(seed=recipe.seed, strength=strength)
     specs = plan(dataclasses.asdict(size), options)
     say(f"rendering {len(specs)} SynthFER clips")
     manifest = work / "synthfer" / "manifest.parquet"
@@ -84,4 +95,7 @@ def synthfer_clips(size: SynthFerSize, recipe: Recipe, work: Path, say: Callable
     for row in read_manifest(manifest):
         subjects.setdefault(row["split"], set()).add(row["subject_id"])
     by_split = {split: sorted(names) for split, names in subjects.items()}
-    return Rendered(summary.store, aus.store, priors, seconds, by_split)
+    planted = json.loads((work / "synthfer" / "truth.json").read_text())
+    return Rendered(
+        summary.store, aus.store, priors, seconds, by_split, planted["agnostic_ceiling_uar"]["train"]
+    )  # fmt: skip

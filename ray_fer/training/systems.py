@@ -7,33 +7,37 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
-
 from ray_fer.evaluation.published_tables import PublishedTable, Row, tables
 from ray_fer.evaluation.reproduced import can_count, settings_words
-from ray_fer.labels import AU_NAMES, EXPRESSIONS
 from ray_fer.models import create, names, takes
+from ray_fer.models.describe import placeholders
 from ray_fer.training.recipe import overridden
 from ray_fer.training.recipes import RECIPES
 from ray_fer.training.recipes import recipe as recipe_named
 
-_SMALL = "-small"
-_CULTURES = 4
+ENDINGS = ("-small", "-quick")
+"""Of names of recipes that are not of the paper's size."""
+_PLANTED_TOO = {"cafer-table-3": (("cafer-figure-7", "Global prior"),)}
+"""Rows of other tables that a table has on SynthFER, where nothing is published: so Table III has all conditionings."""
 
 
-def chosen_rows(table: PublishedTable, only: Sequence[str]) -> list[Row]:
+def chosen_rows(table: PublishedTable, only: Sequence[str], synthfer: bool = False) -> list[Row]:
     """The rows of these names, or all. Raises ValueError that lists the rows there are."""
-    there = [row.name for row in table.rows]
+    rows = list(table.rows)
+    if synthfer:
+        more = _PLANTED_TOO.get(table.id, ())
+        rows += [row for other in tables() for row in other.rows if (other.id, row.name) in more]
+    there = [row.name for row in rows]
     unknown = [name for name in only if name not in there]
     if unknown:
         raise ValueError(f"{table.id} has no row {', '.join(map(repr, unknown))}; there are {', '.join(there)}")
-    return [row for row in table.rows if not only or row.name in only]
+    return [row for row in rows if not only or row.name in only]
 
 
-def recipe_of(model: str, small: bool) -> str | None:
-    """Name of the recipe that trains a model, of the paper's size or a `small` one; None when there is none."""
+def recipe_of(model: str, ending: str = "") -> str | None:
+    """Name of the recipe that trains a model, of the paper's size or with one of `ENDINGS`; None if there is none."""
     mine = [name for name, make in RECIPES.items() if make().model == model]
-    return next((name for name in mine if name.endswith(_SMALL) == small), None)
+    return next((name for name in mine if (name.endswith(ending) if ending else not name.endswith(ENDINGS))), None)
 
 
 def row_settings(row: Row) -> tuple[str, ...]:
@@ -51,10 +55,10 @@ def system_slug(row: Row) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", settings_words(row)).strip("-")
 
 
-def refusal(row: Row, recipe: str | None = None, small: bool = False) -> str | None:
+def refusal(row: Row, recipe: str | None = None, ending: str = "") -> str | None:
     """Why the system of a row cannot be trained, whatever the clips are; None when it can.
 
-    `recipe` is given for all rows, else it is the row's own, of the paper's size or a `small` one.
+    `recipe` is given for all rows, else it is the row's own, of the paper's size or with one of `ENDINGS`.
     """
     if row.model is None:
         return "it is a method that is not among the models here"
@@ -63,9 +67,9 @@ def refusal(row: Row, recipe: str | None = None, small: bool = False) -> str | N
     mixed = [name for name in row.settings if name.startswith("data.")]
     if mixed:
         return f"it trains on a mixture of datasets ({', '.join(mixed)}), which cannot be asked for yet"
-    chosen = recipe or recipe_of(row.model, small)
+    chosen = recipe or recipe_of(row.model, ending)
     if chosen is None:
-        return f"no {'small ' if small else ''}recipe trains {row.model}; name one with --recipe"
+        return f"no recipe {f'*{ending} ' if ending else ''}trains {row.model}; name one with --recipe"
     if recipe_named(chosen).model != row.model:
         return f"recipe {chosen} trains {recipe_named(chosen).model} and not {row.model}"
     return _model_refusal(row.model, row_settings(row), settings_words(row))
@@ -74,16 +78,11 @@ def refusal(row: Row, recipe: str | None = None, small: bool = False) -> str | N
 @cache
 def _model_refusal(model: str, settings: tuple[str, ...], words: str) -> str | None:
     """What the model says of the settings, tried at the least size that there is a recipe for."""
-    profiles = np.random.default_rng(0).random((_CULTURES, len(AU_NAMES)))
-    data = {
-        "classes": len(EXPRESSIONS), "cultures": _CULTURES, "profiles": profiles.tolist(),
-        "global_profile": profiles.mean(0).tolist(),
-    }  # fmt: skip
-    name = recipe_of(model, small=True) or recipe_of(model, small=False)
+    name = next(filter(None, (recipe_of(model, ending) for ending in (*reversed(ENDINGS), ""))))
     try:
-        recipe = overridden(recipe_named(str(name)), settings)
-        decided = {argument: value for argument, value in data.items() if takes(model, argument)}
-        create(model, **recipe.model_config_ | decided)
+        recipe = overridden(recipe_named(name), settings)
+        inputs = {argument: value for argument, value in recipe.model_inputs.items() if takes(model, argument)}
+        create(model, **recipe.model_config_ | inputs | placeholders(model))
     except (ValueError, TypeError) as error:
         return f"{words} is refused: {error}"
     return None

@@ -1,4 +1,4 @@
-"""CA-FER's equations, conditioning and gradients."""
+"""CA-FER: the ways to tell culture, and what each of them must and must not depend on."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from ray_fer.models import ClipBatch, create, names
-from ray_fer.models.cafer import CaFer, Recalibration
+from ray_fer.models import ClipBatch, create
+from ray_fer.models.cafer import CONDITIONINGS, CaFer
 
-TINY: dict[str, Any] = {
-    "vivit": {
-        "frames": 4, "size": 16, "patch": 8, "dim": 16, "spatial_depth": 1, "temporal_depth": 1, "heads": 2,
-        "mlp_dim": 32,
-    },
-    "embedding_dim": 8,
-}  # fmt: skip
 PROFILES = torch.rand(4, 20, generator=torch.Generator().manual_seed(0))
 PRIORS = {"profiles": PROFILES.tolist(), "global_profile": PROFILES.mean(0).tolist()}
 
@@ -28,77 +21,109 @@ def batch(culture: list[int] | None) -> ClipBatch:
 
 def model(**config: Any) -> CaFer:
     torch.manual_seed(2)
-    built = create("cafer", **(TINY | PRIORS | config))
+    built = create("cafer", "tiny", **(PRIORS | config))
     assert isinstance(built, CaFer)
     return built.eval()
-
-
-def test_names_and_unknown_models() -> None:
-    assert "cafer" in names()
-    with pytest.raises(ValueError, match="unknown model 'vgg'; expected one of cafer"):
-        create("vgg")
 
 
 def test_output_shapes() -> None:
     output = model()(batch([0, 1, 2, 3]))
     assert output.logits.shape == (4, 7)
-    assert output.features.shape == (4, 16)
+    assert output.features.shape == (4, 32)
     assert output.losses == {}
 
 
-def test_recalibration_is_equation_12() -> None:
-    layer = Recalibration(torch.rand(5, 20), embedding_dim=8, dim=16)
-    with torch.no_grad():
-        layer.shift.weight.normal_()
-    latent = torch.randn(3, 16)
-    culture = torch.tensor([2, 0, -1])
-    e = layer.embedding.weight[torch.tensor([2, 0, 4])]
-    expected = (e @ layer.scale.weight.T) * latent + e @ layer.shift.weight.T
-    torch.testing.assert_close(layer(latent, culture), expected)
-
-
-def test_recalibration_starts_as_identity_and_small_random_weights_would_not() -> None:
-    """W_a is started so that a = 1 for every seeded embedding; the usual small start gives a near 0, f wiped."""
-    profiles = torch.cat([PROFILES, PROFILES.mean(0, keepdim=True)])
-    layer = Recalibration(profiles, embedding_dim=128, dim=32)
-    latent = torch.randn(5, 32)
-    torch.testing.assert_close(layer(latent, torch.tensor([0, 1, 2, 3, -1])), latent, atol=1e-4, rtol=1e-4)
-    with torch.no_grad():
-        layer.scale.weight.normal_(std=0.02)
-    assert layer(latent, torch.tensor([0, 1, 2, 3, -1])).norm() < 0.6 * latent.norm()
-
-
-def test_identical_profiles_still_start_as_identity() -> None:
-    layer = Recalibration(torch.ones(5, 20), embedding_dim=8, dim=4)
-    latent = torch.randn(2, 4)
-    torch.testing.assert_close(layer(latent, torch.tensor([1, -1])), latent, atol=1e-4, rtol=1e-4)
-
-
-def test_every_parameter_gets_a_gradient() -> None:
-    trained = model().train()
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+def test_every_parameter_gets_a_gradient(conditioning: str) -> None:
+    trained = model(conditioning=conditioning).train()
     trained(batch([0, 1, 2, -1])).logits.square().sum().backward()
     without = [name for name, p in trained.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # Embedding rows of cultures in the batch, W_a and W_b included; only biases behind dead ReLUs may stay at zero.
+    # Of "heads", that of the culture which is not in the batch learns from the clip of unknown culture.
     assert without == []
+
+
+def test_only_embeddings_of_cultures_in_the_batch_are_trained() -> None:
+    trained = model().train()
+    trained(batch([0, 1, 2, -1])).logits.square().sum().backward()
     embedding = trained.recalibration.embedding.weight.grad
-    assert embedding is not None
     assert (embedding.abs().sum(1) > 0).tolist() == [True, True, True, False, True]
 
 
-def test_culture_matters_and_unknown_is_the_global_prior() -> None:
-    conditioned = model()
+def test_what_the_paper_freezes_is_no_parameter() -> None:
+    fixed = model(conditioning="au_fixed")
+    torch.testing.assert_close(fixed.concatenation.vectors[:4], PROFILES)
+    assert not [name for name, _ in fixed.named_parameters() if name.startswith("concatenation")]
+    assert "concatenation.vectors" in fixed.state_dict()
+
+
+@pytest.mark.parametrize("conditioning", ["none", "global"])
+def test_a_model_that_reads_no_label_does_not_depend_on_one(conditioning: str) -> None:
+    blind = model(conditioning=conditioning)
+    torch.testing.assert_close(blind(batch([0, 1, 2, 3])).logits, blind(batch(None)).logits, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("conditioning", [name for name in CONDITIONINGS if name not in ("none", "global")])
+def test_the_others_depend_on_it_clip_by_clip(conditioning: str) -> None:
+    told = model(conditioning=conditioning)
+    if told.recalibration is not None:  # it starts as the identity
+        with torch.no_grad():
+            told.recalibration.shift.weight.normal_()
+    mixed = told(batch([0, 1, 2, -1])).logits
+    alike = [told(batch([culture] * 4)).logits for culture in (0, 1, 2, -1)]
+    for clip, answers in enumerate(alike):
+        torch.testing.assert_close(mixed[clip], answers[clip])
+        assert not any(torch.allclose(mixed[clip], other[clip]) for other in alike if other is not answers)
+    torch.testing.assert_close(alike[3], told(batch(None)).logits)
+
+
+def test_heads_route_by_culture() -> None:
+    routed = model(conditioning="heads")
+    latent = routed(batch([0, 1, 2, 3])).features
+    expected = torch.stack([routed.classifier.heads[culture](latent[culture]) for culture in range(4)])
+    torch.testing.assert_close(routed(batch([0, 1, 2, 3])).logits, expected)
     with torch.no_grad():
-        conditioned.recalibration.shift.weight.normal_()
-    outputs = [conditioned(batch([c] * 4)).logits for c in (0, 1, -1)]
-    assert not torch.allclose(outputs[0], outputs[1])
-    torch.testing.assert_close(outputs[2], conditioned(batch(None)).logits)
+        before = routed(batch([0, 1, 0, 1])).logits
+        routed.classifier.heads[1][0].weight.add_(1.0)
+        after = routed(batch([0, 1, 0, 1])).logits
+    torch.testing.assert_close(before[[0, 2]], after[[0, 2]])
+    assert not torch.allclose(before[[1, 3]], after[[1, 3]])
 
 
-def test_global_and_none_read_no_culture_label() -> None:
-    for conditioning in ("global", "none"):
-        blind = model(conditioning=conditioning)
-        torch.testing.assert_close(blind(batch([0, 1, 2, 3])).logits, blind(batch(None)).logits)
-    assert model(conditioning="none").recalibration is None
+def test_global_equals_au_when_all_profiles_are_equal() -> None:
+    alike = {"profiles": [PROFILES[0].tolist()] * 4, "global_profile": PROFILES[0].tolist()}
+    one, four = (model(conditioning=name, **alike) for name in ("global", "au"))
+    with torch.no_grad():
+        for each in (one, four):
+            torch.manual_seed(3)
+            each.recalibration.shift.weight.normal_()
+    torch.testing.assert_close(one(batch(None)).logits, four(batch([0, 1, 2, 3])).logits)
+
+
+def test_only_the_proposed_systems_need_profiles() -> None:
+    needing = []
+    for conditioning in CONDITIONINGS:
+        try:
+            model(conditioning=conditioning, profiles=None, global_profile=None)
+        except ValueError:
+            needing.append(conditioning)
+    assert needing == ["au_fixed", "global", "au"]
+    model(conditioning="global", profiles=None)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_embedding_sizes_of_figure_5(size: int) -> None:
+    layer = model(embedding_dim=size).recalibration
+    assert layer.embedding.weight.shape == (5, size)
+    assert layer.scale.weight.shape == layer.shift.weight.shape == (32, size)
+
+
+def test_backbones_of_section_5_c_2_give_the_same_kind_of_latent() -> None:
+    for backbone, kind in (("vivit", "ViViT"), ("timesformer", "TimeSformer"), ("r3d_18", "VideoResNet")):
+        built = model(backbone=backbone)
+        assert type(built.backbone).__name__ == kind
+        output = built(batch([0, 1, 2, 3]))
+        assert output.features.shape == (4, built.backbone.dim)
+        assert output.logits.shape == (4, 7)
 
 
 def test_culture_dropout_hides_labels_in_training_only() -> None:
@@ -108,20 +133,11 @@ def test_culture_dropout_hides_labels_in_training_only() -> None:
     assert hidden._cultures(batch([0, 1, 2, 3])).tolist() == [-1] * 4
 
 
-def test_difference_channels_are_relative_to_the_first_frame() -> None:
-    seen: list[torch.Tensor] = []
-    differing = model(difference=True)
-    differing.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    clips = batch(None)
-    differing(clips)
-    assert seen[0].shape == (4, 4, 6, 16, 16)
-    torch.testing.assert_close(seen[0][:, :, 3:], clips.frames - clips.frames[:, :1])
-
-
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
         ({"conditioning": "film"}, "unknown conditioning"),
+        ({"backbone": "resnet"}, "unknown backbone"),
         ({"profiles": None}, "needs AU profiles"),
         ({"cultures": 5}, "expected 5 cultures"),
     ],

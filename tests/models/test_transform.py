@@ -64,3 +64,14 @@ def test_a_share_of_a_draw_changes_a_clip_as_the_whole_draw_does() -> None:
     whole = normalise(clips, config, drawn)
     share = torch.tensor([3, 1])
     torch.testing.assert_close(normalise(clips[share], config, drawn.rows(share)), whole[share])
+
+
+def test_differences_are_to_the_first_frame_and_come_after_the_frames() -> None:
+    config = TransformConfig(canvas=64, size=48, zoom=0.9)
+    clips = prepare(crops(5), config)[None]
+    plain = normalise(clips, config)
+    both = normalise(clips, config.model_copy(update={"difference": True}))
+    assert both.shape == (1, 4, 6, 48, 48)
+    torch.testing.assert_close(both[:, :, :3], plain)
+    torch.testing.assert_close(both[:, 2, 3:], plain[:, 2] - plain[:, 0])
+    assert (both[:, 0, 3:] == 0).all()

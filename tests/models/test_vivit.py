@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from ray_fer.models.backbones.vivit import Block, ViViT
+from ray_fer.models.backbones.vivit import Block, Encoder, ViViT
 
 
 def test_parameters_of_the_published_model() -> None:
@@ -73,3 +75,42 @@ def test_spatial_encoding_sees_one_temporal_index_at_a_time() -> None:
 def test_sizes_that_do_not_divide_are_refused(config: dict[str, int]) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=r"divide|multiple"):
         ViViT(**config)
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """No weight at its initial 0 or 1, so that one that is left out or exchanged shows."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return module.eval()
+
+
+def in_our_names(name: str) -> str:
+    """timm's name of a weight of a transformer block as ours."""
+    for theirs, ours in (("attn.", ""), ("mlp.fc1", "mlp.0"), ("mlp.fc2", "mlp.3")):
+        name = name.replace(theirs, ours)
+    return name
+
+
+def test_block_agrees_with_timms() -> None:
+    from timm.models.vision_transformer import Block as TimmBlock
+
+    theirs = shaken(TimmBlock(24, num_heads=4, mlp_ratio=2, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)))
+    ours = Block(dim=24, heads=4, mlp_dim=48, dropout=0.0).eval()
+    ours.load_state_dict({in_our_names(name): value for name, value in theirs.state_dict().items()})
+    x = torch.randn(2, 7, 24)
+    torch.testing.assert_close(ours(x), theirs(x), atol=1e-4, rtol=0)
+
+
+def test_spatial_encoder_agrees_with_timms_vision_transformer() -> None:
+    """ViT-B's 12 layers and 12 heads of a 64th of their width: the encoder is timm's behind the patch embedding."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    theirs = shaken(VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=12, num_heads=12, num_classes=0))
+    state = {in_our_names(name): value for name, value in theirs.state_dict().items() if "patch_embed" not in name}
+    state["cls"], state["position"] = state.pop("cls_token"), state.pop("pos_embed")
+    ours = Encoder(tokens=16, dim=48, depth=12, heads=12, mlp_dim=192, dropout=0.0).eval()
+    ours.load_state_dict(state)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(ours(theirs.patch_embed(images)), theirs.forward_features(images), atol=1e-4, rtol=0)

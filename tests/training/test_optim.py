@@ -58,6 +58,12 @@ def test_exponential_is_torch_s_per_epoch() -> None:
     assert rates(recipe(schedule={"name": "exponential", "gamma": 0.9}), 40, 4) == pytest.approx(expected)
 
 
+def test_milestones_are_torch_s_per_epoch() -> None:
+    expected = theirs(torch.optim.lr_scheduler.MultiStepLR, 4, 40, milestones=[3, 7], gamma=0.1)  # type: ignore[arg-type]
+    found = rates(recipe(schedule={"name": "milestones", "milestones": [3, 7], "gamma": 0.1}), 40, 4)
+    assert found == pytest.approx(expected)
+
+
 def test_a_rise_comes_before_the_cosine() -> None:
     found = rates(recipe(schedule={"name": "cosine", "warmup": 0.2}), 40, 4)
     assert found[:8] == pytest.approx([0.5 * (step + 1) / 9 for step in range(8)])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from ray_fer.models import ClipBatch, card, create, names, takes
+from ray_fer.models.describe import placeholders
+from ray_fer.training.optim import parameter_groups
 from ray_fer.training.recipe import Recipe, overridden
 from ray_fer.training.recipes import RECIPES, recipe
 from ray_fer.training.recipes.cafer import cafer
@@ -25,8 +29,40 @@ def test_recipes_survive_json(name: str) -> None:
     assert Recipe.model_validate_json(made.model_dump_json()) == made
 
 
+def test_every_recipe_makes_its_model_with_the_input_of_its_transform() -> None:
+    for name in RECIPES:
+        made = recipe(name)
+        if name.endswith(("-small", "-quick")):  # the others are of real size, and are described elsewhere
+            inputs = {key: value for key, value in made.model_inputs.items() if takes(made.model, key)}
+            model = create(made.model, **made.model_config_ | inputs | placeholders(made.model)).eval()
+            frames, size = made.transform.frames, made.transform.size
+            with torch.inference_mode():
+                logits = model(ClipBatch(torch.zeros(1, frames, made.transform.channels, size, size))).logits
+            assert logits.shape == (1, 7)
+            assert made.transform.difference
+            parameter_groups(model, made.optimizer)
+        else:
+            shown = card(made.model).input
+            assert (made.transform.frames, made.transform.size) == (shown.frames, shown.size)
+
+
+def test_every_model_has_a_recipe_of_its_papers_size() -> None:
+    assert {recipe(name).model for name in RECIPES if not name.endswith(("-small", "-quick"))} == set(names())
+
+
+def test_published_settings_of_baselines() -> None:
+    former, m3dfel, clip = recipe("former_dfer"), recipe("m3dfel"), recipe("dfer_clip")
+    assert (former.optimizer.name, former.optimizer.lr, former.schedule.milestones) == ("sgd", 0.01, [40, 80])
+    assert (m3dfel.batch_size, m3dfel.epochs, round(m3dfel.schedule.warmup * m3dfel.epochs)) == (256, 300, 20)
+    rates = sorted(group["lr"] for group in parameter_groups(create("dfer_clip", "tiny"), clip.optimizer))
+    assert rates == pytest.approx([1e-5, 1e-3, 1e-2])
+    assert recipe("r3d_18").transform.mean != recipe("c3d").transform.mean, "that of its public weights"
+
+
 def test_an_unknown_recipe_lists_those_there_are() -> None:
-    with pytest.raises(ValueError, match="unknown recipe 'sota'; expected one of cafer, cafer-small"):
+    with pytest.raises(
+        ValueError, match="unknown recipe 'sota'; expected one of cafer, cafer-small, cafer-quick, former_dfer"
+    ):
         recipe("sota")
 
 
@@ -61,6 +97,21 @@ def test_settings_change_fields_of_every_kind() -> None:
 def test_settings_that_cannot_be_meant(setting: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         overridden(recipe("cafer-small"), [setting])
+
+
+def test_training_in_the_process_itself_keeps_no_epoch_to_choose_from() -> None:
+    assert overridden(recipe("cafer-small"), ["workers=0"]).in_process
+    assert not recipe("cafer-small").in_process
+    for setting in ("select=best", "early_stopping=3", "checkpoint_every=5"):
+        with pytest.raises(ValueError, match=r"workers 0 keeps no checkpoints .* or workers=1"):
+            overridden(recipe("cafer-small"), ["workers=0", setting])
+
+
+def test_milestones_go_with_their_schedule() -> None:
+    assert overridden(recipe("cafer"), ["schedule.name=milestones", "schedule.milestones=[3]"]).schedule.milestones
+    for settings in (["schedule.name=milestones"], ["schedule.milestones=[3]"]):
+        with pytest.raises(ValueError, match="goes with a list of them"):
+            overridden(recipe("cafer"), settings)
 
 
 def test_typos_in_recipes_are_refused() -> None:

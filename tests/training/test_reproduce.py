@@ -17,10 +17,11 @@ from ray_fer.evaluation.predictions import Predictions
 from ray_fer.evaluation.published_tables import table, tables
 from ray_fer.evaluation.tables import SYNTHETIC
 from ray_fer.labels import EXPRESSIONS
+from ray_fer.models.cafer import CONDITIONINGS
 from ray_fer.training.crossval import News
 from ray_fer.training.crossval_plan import trial_folder
 from ray_fer.training.reproduce import Reproduced, reproduce
-from ray_fer.training.reproduce_plan import ReproduceOptions
+from ray_fer.training.reproduce_plan import QUICK, ReproduceOptions
 from ray_fer.training.synthfer import Rendered, SynthFerSize
 from ray_fer.training.systems import can_be_made, refusal, reproducible
 from ray_fer.training.trial import Trial, TrialKeeping, finished
@@ -48,7 +49,7 @@ def levels(folder: Path, store: Path) -> str:
 
 def every(trial: Trial) -> int:
     """Of so many answers of a trial one is wrong: the better its system, the fewer."""
-    return {"none": 2, "global": 3}.get(trial.recipe.model_config_["conditioning"], 5)
+    return {"none": 2, "global": 3}.get(trial.recipe.model_config_.get("conditioning", ""), 5)
 
 
 class Trials:
@@ -97,7 +98,7 @@ def row(made: Reproduced, name: str) -> dict[str, Any]:
 
 
 def texts(made: Reproduced) -> dict[str, str]:
-    return {path.suffix: path.read_text() for path in made.files}
+    return {path.suffix: path.read_text() for path in made.files if path.suffix != ".png"}
 
 
 def figures(made: list[Predictions]) -> list[float]:
@@ -137,23 +138,21 @@ def test_tables_share_their_systems_and_a_second_run_trains_nothing(
 ) -> None:
     made = reproduce(options("cafer-figure-7", dfew, tmp_path, aus=aus, rows=FIGURE_7[:1]), say=lambda _: None)
     assert (len(trials.tried), len(made.table.blocks[0].rows)) == (5, 1)
-    said: list[str] = []
-    again = reproduce(options("cafer-figure-6", dfew, tmp_path, aus=aus), say=said.append)
-    assert [one.recipe.model_config_["conditioning"] for one in trials.tried[5:]] == ["au"] * 5
+    again = reproduce(options("cafer-figure-6", dfew, tmp_path, aus=aus), say=lambda _: None)
+    others = ("onehot", "heads", "au")
+    assert [one.recipe.model_config_["conditioning"] for one in trials.tried[5:]] == [
+        n for n in others for _ in "12345"
+    ]
     assert {path.name for path in (tmp_path / "systems").iterdir()} == {
-        "dfew-cafer-conditioning-none", "dfew-cafer-conditioning-au"
-    }  # fmt: skip
+        f"dfew-cafer-conditioning-{name}" for name in ("none", *others)
+    }
     assert row(again, "Culture-agnostic baseline")["UAR here"] == row(made, "Culture-agnostic baseline")["UAR here"]
-    (refused,) = [line for line in said if "Separate cultural heads" in line]
-    assert "not trained: Separate cultural heads: cafer: conditioning=heads is refused: unknown conditioning" in refused
-    assert row(again, "Separate cultural heads")["UAR here"].value is None
-    assert any("Separate cultural heads is not trained: " in note for note in again.table.notes)
     reproduce(options("cafer-figure-6", dfew, tmp_path, aus=aus), say=lambda _: None)
-    assert len(trials.tried) == 10
+    assert len(trials.tried) == 20
     changed = options("cafer-figure-6", dfew, tmp_path, aus=aus)
     with pytest.raises(FileExistsError, match="epochs was 1 and is 2"):
         reproduce(replace(changed, settings=(*changed.settings, "epochs=2")), say=lambda _: None)
-    assert len(trials.tried) == 10
+    assert len(trials.tried) == 20
 
 
 def test_one_fold_by_class_where_a_table_has_two_datasets(dfew: Path, aus: str, tmp_path: Path, trials: Trials) -> None:
@@ -229,34 +228,54 @@ def test_another_dataset_is_refused_or_has_a_table_of_its_own(tmp_path: Path, au
     assert sum(one["clips"].value for one in by_culture.table.blocks[0].rows) == CLIPS
 
 
-def test_a_table_of_synthfer_has_no_published_figure(
-    tmp_path: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def rendered(size: SynthFerSize, recipe: Any, work: Path, say: Any) -> Rendered:
-        store = colour_store(work / "clips", {"train": CLIPS}, dataset="synthfer")
-        priors = Priors(extractor="", cultures=[], clips={}, profiles={}, normalised={}, global_profile=[], anova=[])
-        return Rendered(str(store), levels(work / "aus", store), priors, {}, {})
+@pytest.fixture
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, SynthFerSize, str]]:
+    """Stands for rendering SynthFER; (strength, size, folder) of what was rendered."""
+    asked: list[tuple[float, SynthFerSize, str]] = []
 
-    monkeypatch.setattr("ray_fer.training.reproduce.synthfer_clips", rendered)
-    said: list[str] = []
-    given = (
-        'transform={"frames":4,"canvas":32,"size":32}',
-        "model_config_.vivit.size=32",
-        "model_config_.vivit.frames=4",
-    )
-    for name in ("cafer-figure-7", "cafer-table-6"):
-        output = tmp_path / name
-        made = reproduce(ReproduceOptions(name, "synthfer", output, settings=given), say=said.append)
-        check_alone(made, name)
-        assert all(SYNTHETIC in text for suffix, text in texts(made).items() if suffix != ".tex")
-        assert "compare to nothing published" in texts(made)[".tex"]
-        assert made.table.title == f"SynthFER (synthetic): the systems of {name}"
-    assert made.table.columns == ["Row", "precision", "recall", "F1", "clips"]
-    assert "Here: fold 2 of 5, epoch chosen on: nothing, the last one is taken." in made.table.notes
-    assert "recipe cafer-small with epochs=15 workers=1, which takes minutes; --set changes that" in said
+    def render(size: SynthFerSize, recipe: Any, work: Path, say: Any, strength: float) -> Rendered:
+        asked.append((strength, size, work.name))
+        frames = recipe.transform.frames
+        store = colour_store(work / "clips", {"train": CLIPS}, frames=frames, dataset="synthfer")
+        priors = Priors(extractor="", cultures=[], clips={}, profiles={}, normalised={}, global_profile=[], anova=[])
+        return Rendered(str(store), levels(work / "aus", store), priors, {}, {}, 1.0 if strength < 1 else 0.43)
+
+    monkeypatch.setattr("ray_fer.training.reproduce.synthfer_clips", render)
+    return asked
+
+
+@pytest.mark.parametrize("name", ["cafer-figure-7", "cafer-table-6"])
+def test_a_table_of_synthfer_has_a_column_for_each_strength_and_no_published_figure(
+    name: str, tmp_path: Path, trials: Trials, rendered: list[tuple[float, SynthFerSize, str]]
+) -> None:
+    made = reproduce(ReproduceOptions(name, "synthfer", tmp_path, quick=True), say=lambda _: None)
+    assert rendered == [(strength, QUICK.size, f"strength-{strength:g}") for strength in (0, 0.5, 1)]
+    check_alone(made, name)
+    assert all(SYNTHETIC in text for suffix, text in texts(made).items() if suffix not in (".tex", ".png"))
+    assert "compare to nothing published" in texts(made)[".tex"]
+    assert made.table.title == f"SynthFER (synthetic): the systems of {name}"
+    assert made.table.columns[-3:] == ["strength 0", "strength 0.5", "strength 1"]
+    assert any("at most 100.0 at strength 0, 100.0 at strength 0.5, 43.0 at strength 1" in n for n in made.table.notes)
+    figure_of = 3 if name == "cafer-figure-7" else 1
+    assert len(trials.tried) == 3 * figure_of * len(QUICK.seeds) * (QUICK.folds if figure_of == 3 else 1)
     for trial in trials.tried:
-        assert (trial.recipe.name, trial.recipe.epochs, trial.recipe.select) == ("cafer-small", 15, "last")
+        assert (trial.recipe.name, trial.recipe.in_process, trial.recipe.select) == ("cafer-quick", True, "last")
         assert not set(trial.test.column("subject_id")) & set(trial.clips.train.column("subject_id"))
+    assert (tmp_path / f"{name}.png").is_file() == (name == "cafer-figure-7")
+    systems = {path.name for path in (tmp_path / "systems").iterdir()}
+    assert "synthfer-strength-0.5-cafer-conditioning-au" in systems
+
+
+def test_table_3_of_synthfer_has_all_conditionings(
+    tmp_path: Path, trials: Trials, rendered: list[tuple[float, SynthFerSize, str]]
+) -> None:
+    chosen = ReproduceOptions("cafer-table-3", "synthfer", tmp_path, quick=True, strengths=(1.0,), seeds=(7,))
+    made = reproduce(chosen, say=lambda _: None)
+    tried = {(one.recipe.model, one.recipe.model_config_.get("conditioning")) for one in trials.tried}
+    assert {conditioning for model, conditioning in tried if model == "cafer"} == set(CONDITIONINGS)
+    assert len({model for model, _ in tried} - {"cafer"}) >= 3
+    assert all(one.recipe.tell_culture for one in trials.tried if one.recipe.model == "cafer")
+    assert row(made, "Global prior")["strength 1"].value is not None
 
 
 def test_clips_are_counted_without_training(tmp_path: Path, trials: Trials) -> None:
@@ -287,6 +306,9 @@ def test_clips_are_counted_without_training(tmp_path: Path, trials: Trials) -> N
         ("cafer-figure-7", {"recipe": "sota"}, "unknown recipe 'sota'"),
         ("cafer-figure-7", {"settings": ("epoch=3",)}, "epoch: no such field; there are name"),
         ("cafer-figure-7", {"data": "synthfer", "aus": "x"}, "makes AU profiles of its own"),
+        ("cafer-figure-7", {"quick": True}, "--quick is a small form of --data synthfer"),
+        ("cafer-figure-7", {"data": "synthfer", "strengths": (1.0, 1.0)}, "give each once"),
+        ("cafer-figure-7", {"data": "synthfer", "strengths": (1.5,)}, "strength 1.5 is not between 0"),
         (
             "cafer-figure-7",
             {"rows": FIGURE_7[1:]},
@@ -318,4 +340,6 @@ def test_what_this_version_can_make() -> None:
     assert set(reproducible()) <= {one.id for one in tables()}
     rows = {one.name: one for one in (*table("eila-table-5").rows, *table("cafer-section-5-c-2").rows)}
     assert "not among this version's models" in str(refusal(rows["EiLA only"]))
-    assert "unexpected keyword argument 'backbone'" in str(refusal(rows["ViViT"]))
+    assert refusal(rows["ViViT"]) is None
+    wrong = rows["ViViT"].model_copy(update={"settings": {"model_config_.backbone": "resnet"}})
+    assert "cafer: backbone=resnet is refused: unknown backbone 'resnet'" in str(refusal(wrong))

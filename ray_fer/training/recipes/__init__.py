@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ray_fer.training.recipe import Recipe
-from ray_fer.training.recipes.cafer import cafer, cafer_small
+from ray_fer.training.recipes.baselines import BASELINES
+from ray_fer.training.recipes.cafer import cafer, cafer_quick, cafer_small
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"cafer": cafer, "cafer-small": cafer_small}
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "cafer": cafer, "cafer-small": cafer_small, "cafer-quick": cafer_quick, **BASELINES,
+}  # fmt: skip
 
 
 def recipe(name: str) -> Recipe:

@@ -1,0 +1,76 @@
+"""What is known of a model beside its code: its paper, how faithful it is, its input, presets and published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from ray_fer.models.batch import ClipBatch, ModelOutput
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a model reads: `frames` of `size` x `size` pixels."""
+
+    frames: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """Figures that somebody printed for one configuration of a model or of its backbone."""
+
+    what: str
+    """Such as "ViViT-B/16x2 FE, Kinetics-400"."""
+    source: str
+    """Where they are printed."""
+    input: Input
+    parameters: float | None = None
+    """Millions."""
+    gmacs: float | None = None
+    """1e9 multiply-adds of one clip, which papers print as GFLOPs."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the model for which they were printed."""
+    build: Callable[[], nn.Module] | None = None
+    """What they were printed for where that is not the model itself; takes a `ClipBatch`."""
+    reason: str = ""
+    """Why ours differ, where they do by more than 2 %."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Beside every model's class, as `card`."""
+
+    title: str
+    """The name that tables give it."""
+    paper: str
+    """Authors, title, venue and year."""
+    status: Literal["faithful", "reconstructed"]
+    """faithful: as its paper and code say. reconstructed: parts of it are published nowhere, and are ours."""
+    input: Input
+    tiny: Mapping[str, Any]
+    """Arguments of the preset "tiny": the same architecture, small enough to be trained on a CPU in seconds."""
+    tiny_input: Input
+    published: tuple[Published, ...] = ()
+    weights: tuple[str, ...] = ()
+    """Public weights that `load_pretrained` reads from a local file: what they are, and where they come from."""
+
+
+class Model(nn.Module):
+    """What every model is: `create(name)` makes it, one training loop trains it."""
+
+    card: ClassVar[Card]
+
+    def forward(self, batch: ClipBatch) -> ModelOutput:
+        """Logits and features of each clip."""
+        raise NotImplementedError
+
+    def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Public weights under this model's names and in its shapes, without what it has no place for.
+
+        `state` is a checkpoint's own. Raises ValueError for weights of something else.
+        """
+        raise ValueError(f"no public weights of {self.card.title} are known")
