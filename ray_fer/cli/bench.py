@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ray_fer.cli.accelerator import bench_accelerator
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.training import Settings
 from ray_fer.cli.trials import say
@@ -99,13 +100,23 @@ def bench_train(
     peak_tflops: Annotated[
         float | None, typer.Option(help="of the accelerator at this precision: also print how much of it is used (MFU)")
     ] = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="instead: CA-FER of the paper's size on one GPU, beside transformers' ViViT-B")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="with --gpu: clips per step")] = 32,
+    steps: Annotated[int, typer.Option(min=1, help="with --gpu: steps that are measured")] = 50,
+    compiled: Annotated[bool, typer.Option("--compile", help="with --gpu: torch.compile both models")] = False,
     output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the training loop with bare PyTorch loops in memory; measure what each step costs beside the model.
 
     One worker per core unless --set workers=N; with --set gpus_per_worker=1 on GPUs. Augmentation is off in both.
+    --gpu measures one GPU in bf16: clips/s, share of its measured matrix-product peak (MFU), memory.
     """
+    if gpu:
+        bench_accelerator(batch, steps, clips, compiled, output, as_json)
+        return
     from ray_fer.preprocessing.store_index import read_index
     from ray_fer.serving.local_ray import ray_session, simulated_cluster
     from ray_fer.training import speed

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ray_fer.models.backbones.convolution import Conv3d
 from ray_fer.models.backbones.frame_cnn import imagenet_weights
 from ray_fer.models.backbones.frame_resnet import Bottleneck, FrameResNet, initialise, stage
 from ray_fer.models.batch import ClipBatch, ModelOutput
@@ -137,9 +138,9 @@ class SpatialFrameExcitation(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv3d(channels, channels // 2, 1, bias=False)
+        self.squeeze = Conv3d(channels, channels // 2, 1, bias=False)
         self.norm = nn.BatchNorm3d(channels // 2)
-        self.gate = nn.Conv3d(channels // 2, 1, 3, padding=1)
+        self.gate = Conv3d(channels // 2, 1, 3, padding=1)
 
     def forward(self, maps: Tensor) -> Tensor:
         return maps * (1 + self.gate(self.norm(self.squeeze(maps)).relu()).sigmoid())
@@ -152,7 +153,7 @@ class ChannelTemporalAggregation(nn.Module):
         super().__init__()
         self.squeeze = nn.Linear(channels, channels // reduction)
         self.expand = nn.Linear(channels // reduction, channels)
-        self.aggregate = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.aggregate = Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
         self.norm = nn.BatchNorm3d(channels)
 
     def forward(self, maps: Tensor) -> Tensor:

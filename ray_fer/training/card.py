@@ -7,6 +7,7 @@ from typing import Any
 from ray_fer.action_units.profiles import Priors
 from ray_fer.bundle import BundleConfig
 from ray_fer.labels import SYNTHETIC_CULTURES
+from ray_fer.models import takes
 from ray_fer.training.recipe import Recipe
 
 
@@ -25,7 +26,8 @@ def model_card(
         "",
         f"    {command}",
         "",
-        f"Seed {recipe.seed}, recipe `{recipe.name}`, {recipe.workers} workers; "
+        f"Seed {recipe.seed}, recipe `{recipe.name}`, "
+        f"{'one process' if recipe.in_process else f'{recipe.workers} workers'}; "
         f"{metrics['training_seconds']:.0f} s of training.",
         "",
         "## Data",
@@ -53,21 +55,20 @@ def model_card(
             shown = "none" if recall is None else f"{recall:.2f}"
             lines.append(f"| {name} | " + " | ".join(str(value) for value in row) + f" | {shown} |")
     lines += ["", "## Use", ""]
-    return "\n".join([*lines, caveats(config.cultures), ""])
+    return "\n".join([*lines, caveats(config), ""])
 
 
-def caveats(cultures: list[str]) -> str:
-    """What a model of these culture groups is not for."""
+def caveats(config: BundleConfig) -> str:
+    """What a model of this configuration is not for."""
     lines = []
-    if _is_synthetic(cultures):
+    if _is_synthetic(config.cultures):
         lines += [
             "Trained on SynthFER, photographs warped by known Action Units: for demonstrations and tests. It has",
             "never seen a spontaneous expression, and its culture groups are invented: conclude nothing about people.",
         ]
-    lines += [
-        "It recognises no identities. Use it only on material whose subjects agreed to that use. Without a culture",
-        "label it uses the global prior.",
-    ]
+    lines.append("It recognises no identities. Use it only on material whose subjects agreed to that use.")
+    if takes(config.model, "cultures"):
+        lines.append("Clips of unknown culture get the mean of what the known groups would get (the global prior).")
     return "\n".join(lines)
 
 

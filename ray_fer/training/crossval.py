@@ -124,10 +124,13 @@ def run_trials(
         return failed
     at_once = min(parallel or slots(trials[0].recipe), len(waiting))
     say(f"{len(trials)} trials: {done} finished before, {len(waiting)} to do, {at_once} at once")
-    # A process for each trial: nothing of one is left in the memory of the next. Where it dies it goes on once more.
     recipe = trials[0].recipe
     cpus, gpus = (recipe.cpus_per_worker, recipe.gpus_per_worker) if recipe.in_process else (0, 0)
-    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=1, max_retries=1)(trial_task)
+    # A process for each trial: nothing of one is left in the memory of the next. Trials of seconds share processes
+    # (a GPU's memory would stay taken), or most of the time would go into importing torch.
+    calls = 0 if recipe.in_process and not gpus else 1
+    # Where a process dies its trial goes on once more.
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_calls=calls, max_retries=1)(trial_task)
     running: dict[Any, Trial] = {}
 
     def heard(record: Record) -> None:

@@ -59,5 +59,5 @@ def _evaluated(plan: CrossValPlan, options: CrossValOptions, seed: int, tested: 
     config = bundle_config(f"{options.name or first.recipe.name} seed {seed}", first.recipe, first.clips, shared)
     return Evaluated(
         config.model_copy(update={"version": ""}), priors=shared, metrics={"clips": {"tested": tested}},
-        caveats=caveats(config.cultures),
+        caveats=caveats(config),
     )  # fmt: skip

@@ -134,7 +134,8 @@ def step_overhead(recipe: Recipe, clips: TrainingClips, workers: Sequence[int]) 
         tiny = overridden(
             recipe, [f"workers={count}", "transform.canvas=16", "transform.size=16", "transform.zoom=1", "epochs=6"]
         ).model_copy(update={"model_config_": _TINY})
-        found.append(ours(tiny, clips, {**_TINY, "classes": len(clips.classes)}, "empty model"))
+        arguments = {**_TINY, "classes": len(clips.classes), "channels": tiny.transform.channels}
+        found.append(ours(tiny, clips, arguments, "empty model"))
     return found
 
 
@@ -142,7 +143,7 @@ def flops_per_clip(recipe: Recipe, arguments: dict[str, Any]) -> float:
     """Floating-point operations of one clip's forward and backward pass, as torch counts them."""
     model = create(recipe.model, **arguments)
     size, frames = recipe.transform.size, recipe.transform.frames
-    batch = ClipBatch(torch.zeros(1, frames, 3, size, size), torch.zeros(1, dtype=torch.long))
+    batch = ClipBatch(torch.zeros(1, frames, recipe.transform.channels, size, size), torch.zeros(1, dtype=torch.long))
     with FlopCounterMode(display=False) as counter:
         model(batch).logits.sum().backward()
     return float(counter.get_total_flops())

@@ -58,8 +58,8 @@ _SMALL: dict[str, dict[str, Any]] = {
 }
 _QUICK: dict[str, dict[str, Any]] = {
     "former_dfer": {"width": 16, "heads": 4, "temporal_depth": 2},
-    "m3dfel": {"width": 8, "heads": 4},
-    "c3d": {"width": 8, "hidden": 128},
+    "m3dfel": {"width": 4, "heads": 4},
+    "c3d": {"width": 6, "hidden": 128},
 }
 NAMES = (
     "former_dfer", "m3dfel", "nr_dfernet", "dpcnet", "r3d_18", "mc3_18", "r2plus1d_18", "c3d", "i3d", "p3d",
