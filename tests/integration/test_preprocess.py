@@ -168,6 +168,9 @@ def test_a_killed_node_loses_nothing(manifest: Path, undisturbed: dict[str, byte
 
         summary = preprocess(manifest, tmp_path / "clips", shard_rows=SHARD, progress=kill_node)
         assert len(nodes) == 1
+        deadline = time.monotonic() + 60
+        while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < deadline:
+            time.sleep(0.5)  # Ray notices a death some seconds later, and the shards may be done before
         assert sum(node["Alive"] for node in ray.nodes()) == 2
     assert (summary.usable, summary.failed) == (48, [])
     assert contents(tmp_path) == of_clips(undisturbed)
