@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from ray_fer.evaluation.measured import Measured
-from ray_fer.evaluation.plots import bare, colours_of
+from ray_fer.evaluation.plots import INK, QUIET, bare, colours_of
 from ray_fer.evaluation.published_tables import PublishedTable, Row
 from ray_fer.evaluation.repeated import gain
 from ray_fer.evaluation.reproduced import Source, figure_notes, own_figures, settings_words
 from ray_fer.evaluation.tables import SYNTHETIC, Block, Cell, Comparison
 
 _AGNOSTIC = {"model_config_.conditioning": "none"}
-_INK, _QUIET = "#1d2733", "#66707d"
 
 
 @dataclass(frozen=True)
@@ -120,11 +119,11 @@ def planted_figure(rows: Sequence[Row], parts: Sequence[Planted], chance: float)
                 continue
             axes.errorbar(
                 100 * value, place, xerr=None if deviation is None else 100 * deviation, fmt="o", color=colours[name],
-                ecolor=_INK, elinewidth=1.1, capsize=3, markersize=7,
+                ecolor=INK, elinewidth=1.1, capsize=3, markersize=7,
             )  # fmt: skip
-            axes.text(100 * value, place - 0.18, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=8, color=_INK)
-        axes.axvline(100 * part.ceiling, color=_INK, linewidth=1, linestyle="--")
-        axes.axvline(100 * chance, color=_QUIET, linewidth=1, linestyle=":")
+            axes.text(100 * value, place - 0.18, f"{100 * value:.0f}", ha="center", va="bottom", fontsize=8, color=INK)
+        axes.axvline(100 * part.ceiling, color=INK, linewidth=1, linestyle="--")
+        axes.axvline(100 * chance, color=QUIET, linewidth=1, linestyle=":")
         axes.set(xlim=(0, 104), ylim=(len(names) - 0.5, -0.7), xlabel="UAR (%)", title=f"planted {part.column}")
         axes.grid(axis="x", color="#e6e9ed", linewidth=0.7)
         axes.set_axisbelow(True)

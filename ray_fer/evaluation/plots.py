@@ -35,7 +35,7 @@ PERPLEXITY, LEAST_CLIPS, MOST_CLIPS = 30.0, 10, 2000
 # Okabe and Ito's palette, then darker relatives of it, for names that have no colour of their own.
 _MORE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#444444", "#b8a800", "#5a2d0c", "#8a94a3")
 _MARKERS = "os^DvPX*<>hp"
-_INK, _QUIET, _BLUE, _ORANGE = "#1d2733", "#66707d", "#1f5a99", "#d98a1f"
+INK, QUIET, _BLUE, _ORANGE = "#1d2733", "#66707d", "#1f5a99", "#d98a1f"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def confusion_figure(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for row in range(len(classes)):
         for column in range(len(classes)):
-            colour = "white" if share[row, column] > 55 else _INK
+            colour = "white" if share[row, column] > 55 else INK
             percent = f"{share[row, column]:.1f}" if totals[row, 0] else "–"
             axes.text(column, row - 0.08, percent, ha="center", va="center", color=colour, fontsize=10,
                       fontweight="bold" if row == column else "normal")  # fmt: skip
@@ -153,7 +153,7 @@ def reliability_figure(result: Calibration) -> Figure:
         confidence, np.array(middle) - width / 2, np.array(middle) + width / 2, color=_ORANGE, linewidth=3,
         label="mean confidence",
     )  # fmt: skip
-    upper.plot([0, 1], [0, 1], "--", color=_QUIET, linewidth=1.2, label="perfectly calibrated")
+    upper.plot([0, 1], [0, 1], "--", color=QUIET, linewidth=1.2, label="perfectly calibrated")
     upper.set(ylim=(0, 1), xlim=(0, 1), ylabel="accuracy")
     upper.set_title(f"ECE {100 * result.ece:.1f} %", loc="right", fontsize=11, fontweight="bold")
     upper.legend(loc="upper left", frameon=False, fontsize=9)
@@ -183,11 +183,11 @@ def groups_figure(groups: Mapping[str, Mapping[str, Any]], chance: float | None 
             top = value
             if bounds:
                 low, top = (100 * bound for bound in bounds)
-                axes.errorbar(x, value, [[max(value - low, 0)], [max(top - value, 0)]], color=_INK, capsize=3,
+                axes.errorbar(x, value, [[max(value - low, 0)], [max(top - value, 0)]], color=INK, capsize=3,
                               linewidth=1.1)  # fmt: skip
-            axes.text(x, max(value, top) + 1.5, f"{value:.0f}", ha="center", va="bottom", fontsize=9, color=_INK)
+            axes.text(x, max(value, top) + 1.5, f"{value:.0f}", ha="center", va="bottom", fontsize=9, color=INK)
     if chance is not None:
-        axes.axhline(100 * chance, color=_QUIET, linewidth=1, linestyle=":")
+        axes.axhline(100 * chance, color=QUIET, linewidth=1, linestyle=":")
     marked = [f"{name}\n{one['count']} clips{' (few)' if one['few'] else ''}" for name, one in groups.items()]
     axes.set_xticks(range(len(names)), marked)
     axes.set(ylim=(0, 112), ylabel="%", xlim=(-0.6, len(names) - 0.4))
@@ -197,7 +197,7 @@ def groups_figure(groups: Mapping[str, Mapping[str, Any]], chance: float | None 
         Patch(facecolor=_ORANGE, hatch="///", edgecolor="white", linewidth=0, label="WAR"),
     ]
     if chance is not None:
-        handles.append(Line2D([], [], color=_QUIET, linestyle=":", label="chance"))
+        handles.append(Line2D([], [], color=QUIET, linestyle=":", label="chance"))
     figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     bare(axes, "top", "right")
     axes.tick_params(axis="x", length=0)

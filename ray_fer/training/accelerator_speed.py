@@ -23,6 +23,7 @@ from ray_fer.models.transform import TransformConfig, normalise
 from ray_fer.training.losses import focal_loss
 from ray_fer.training.optim import build_optimizer
 from ray_fer.training.recipe import OptimizerConfig
+from ray_fer.training.speed import synchronise
 
 _WARM_UP = 5
 _AT_ONCE = 8
@@ -47,12 +48,12 @@ def matmul_peak(device: torch.device, side: int = 8192, seconds: float = 3.0) ->
     """FLOP/s of bf16 products of two `side` x `side` matrices: the most that a model could reach here."""
     one, other = (torch.randn(side, side, device=device, dtype=_PRECISION) for _ in range(2))
     torch.mm(one, other)
-    _synchronise(device)
+    synchronise(device)
     started, count = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         for _ in range(4):
             torch.mm(one, other)
-        _synchronise(device)
+        synchronise(device)
         count += 4
     return 2 * side**3 * count / (time.perf_counter() - started)
 
@@ -100,11 +101,11 @@ def step_speed(
 
     for _ in range(_WARM_UP):
         step()
-    _synchronise(device)
+    synchronise(device)
     started = time.perf_counter()
     for _ in range(steps):
         step()
-    _synchronise(device)
+    synchronise(device)
     seconds = time.perf_counter() - started
     rate = steps * batch / seconds
     memory = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
@@ -146,8 +147,3 @@ class TransformersViViT(nn.Module):
         """Logits alone; `features` are the same, since it returns nothing else."""
         logits = self.model(pixel_values=batch.frames).logits
         return ModelOutput(logits, logits)
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -188,7 +188,7 @@ def _bare(job: _BareJob) -> float:
     started = 0.0
     for step in range(_WARM_UP + job.steps):
         if step == _WARM_UP:
-            _synchronised(device)
+            synchronise(device)
             _barrier.wait()
             started = time.perf_counter()
         rows = torch.randint(len(data["label"]), (job.batch,), generator=chance)
@@ -200,13 +200,14 @@ def _bare(job: _BareJob) -> float:
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    _synchronised(device)
+    synchronise(device)
     seconds = time.perf_counter() - started
     if job.loop.exchange:
         dist.destroy_process_group()
     return seconds
 
 
-def _synchronised(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked for; a CPU has it done already."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

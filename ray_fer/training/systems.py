@@ -11,7 +11,7 @@ from ray_fer.evaluation.published_tables import PublishedTable, Row, tables
 from ray_fer.evaluation.reproduced import can_count, settings_words
 from ray_fer.models import create, names, takes
 from ray_fer.models.describe import placeholders
-from ray_fer.training.recipe import overridden
+from ray_fer.training.recipe import Recipe, overridden
 from ray_fer.training.recipes import RECIPES
 from ray_fer.training.recipes import recipe as recipe_named
 
@@ -34,6 +34,7 @@ def chosen_rows(table: PublishedTable, only: Sequence[str], synthfer: bool = Fal
     return [row for row in rows if not only or row.name in only]
 
 
+@cache
 def recipe_of(model: str, ending: str = "") -> str | None:
     """Name of the recipe that trains a model, of the paper's size or with one of `ENDINGS`; None if there is none."""
     mine = [name for name, make in RECIPES.items() if make().model == model]
@@ -77,12 +78,10 @@ def refusal(row: Row, recipe: str | None = None, ending: str = "") -> str | None
 
 @cache
 def _model_refusal(model: str, settings: tuple[str, ...], words: str) -> str | None:
-    """What the model says of the settings, tried at the least size that there is a recipe for."""
-    name = next(filter(None, (recipe_of(model, ending) for ending in (*reversed(ENDINGS), ""))))
+    """What the model says of the settings, tried with its tiny preset: some are slow to build at their real size."""
     try:
-        recipe = overridden(recipe_named(name), settings)
-        inputs = {argument: value for argument, value in recipe.model_inputs.items() if takes(model, argument)}
-        create(model, **recipe.model_config_ | inputs | placeholders(model))
+        recipe = overridden(Recipe(name=model, model=model), settings)
+        create(model, "tiny", **recipe.model_config_ | placeholders(model))
     except (ValueError, TypeError) as error:
         return f"{words} is refused: {error}"
     return None
