@@ -55,6 +55,7 @@ class CaFer(Model):
     culture_dropout: share of training clips whose culture label is hidden, so that the answer to an unknown culture is
         trained, too (see `culture`).
     dropout: in the classifier.
+    hidden: width of the classifier's hidden layer, which the paper does not give; half of f's when None.
     backbone: "vivit", "timesformer" or "r3d_18" (section V.C.2).
     vivit, timesformer, r3d_18: keyword arguments of that backbone; the defaults are the paper's size.
 
@@ -107,6 +108,7 @@ class CaFer(Model):
         embedding_dim: int = 128,
         culture_dropout: float = 0.0,
         dropout: float = 0.3,
+        hidden: int | None = None,
         backbone: Literal["vivit", "timesformer", "r3d_18"] = "vivit",
         vivit: dict[str, Any] | None = None,
         timesformer: dict[str, Any] | None = None,
@@ -145,10 +147,10 @@ class CaFer(Model):
 
         inputs = dim if self.concatenation is None else dim + self.concatenation.vectors.shape[1]
 
-        def classifier() -> nn.Sequential:  # equations 13 and 14; the paper gives no hidden width, half of f is used
-            return nn.Sequential(
-                nn.Linear(inputs, dim // 2), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim // 2, classes)
-            )
+        width = hidden or dim // 2
+
+        def classifier() -> nn.Sequential:  # equations 13 and 14
+            return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, classes))
 
         self.classifier: nn.Module = (
             CultureHeads([classifier() for _ in range(cultures)]) if conditioning == "heads" else classifier()

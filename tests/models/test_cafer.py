@@ -110,6 +110,12 @@ def test_only_the_proposed_systems_need_profiles() -> None:
     model(conditioning="global", profiles=None)
 
 
+def test_the_hidden_layer_of_the_classifier_is_half_as_wide_as_f_or_as_said() -> None:
+    assert model().classifier[0].out_features == 16
+    routed = model(conditioning="heads", hidden=40)
+    assert {head[0].out_features for head in routed.classifier.heads} == {40}
+
+
 @pytest.mark.parametrize("size", [64, 128, 256])
 def test_embedding_sizes_of_figure_5(size: int) -> None:
     layer = model(embedding_dim=size).recalibration
