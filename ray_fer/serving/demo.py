@@ -31,6 +31,8 @@ from ray_fer.video.face_model import cache_dir, find_face_model
 
 _APP = "ray-fer-demo"
 _STALLED_S = 90.0
+_TRAINING = ("workers=2", "model_config_.culture_dropout=0.5", "evaluate_every=4")
+"""What the demo's model has beside its recipe: two Ray Train workers, and an answer for streams of unknown culture."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def _bundle(options: DemoOptions, folder: Path, console: Console) -> Path:
         output = cache_dir() / "bundles" / "cafer-synthfer-demo"
         console.print("training a model from nothing: about five minutes on two cores")
         keeping = Keeping(folder / "run", tensorboard=False)
-        training = TrainOptions(output, synthfer="demo", work=folder, keeping=keeping)
+        training = TrainOptions(
+            output, synthfer="demo", recipe="cafer-quick", settings=_TRAINING, work=folder, keeping=keeping
+        )
         return run_training(training, console.print).path
     return (options.model or PACKAGED).resolve()
 

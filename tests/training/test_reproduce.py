@@ -276,6 +276,7 @@ def test_table_3_of_synthfer_has_all_conditionings(
     assert len({model for model, _ in tried} - {"cafer"}) >= 3
     assert all(one.recipe.tell_culture for one in trials.tried if one.recipe.model == "cafer")
     assert row(made, "Global prior")["strength 1"].value is not None
+    assert "cafer-quick: backbone r3d_18, 8 frames of 32 px, 16 epochs, from nothing." in made.table.notes
 
 
 def test_clips_are_counted_without_training(tmp_path: Path, trials: Trials) -> None:

@@ -50,9 +50,9 @@ def cafer_small(epochs: int = 18) -> Recipe:
 def cafer_quick() -> Recipe:
     """CA-FER so small that a trial takes a minute on one CPU core: 8 frames of 32 px, and less of everything.
 
-    With R-3D (section V.C.2) for the backbone: in a minute, a ViViT learns too little from 300 clips for a comparison of
-    what comes after it. The classifier is wide, because that is where recalibration ends: with half of f's 64
-    dimensions, the paper's share of a ViViT's 768, it cannot hold what an expression looks like in each of four groups.
+    With R-3D (section V.C.2) for the backbone: in a minute, a ViViT learns too little from 300 clips for a comparison
+    of what comes after it. The classifier is wide, as recalibration leaves to it what an expression looks like in each
+    of four groups, and the default, half of f's 64 dimensions, cannot hold that.
     """
     small = cafer_small()
     return small.model_copy(
