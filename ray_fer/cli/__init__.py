@@ -18,7 +18,9 @@ from ray_fer.cli.models import models
 from ray_fer.cli.pipeline import aus, preprocess, priors
 from ray_fer.cli.reproduce import reproduce
 from ray_fer.cli.search import search
-from ray_fer.cli.stream import produce, tail
+from ray_fer.cli.stream import produce
+from ray_fer.cli.stream_topics import topics
+from ray_fer.cli.stream_watch import tail
 from ray_fer.cli.synth import bench_synth, calibrate_blendshapes, synth
 from ray_fer.cli.training import recipes, train
 
@@ -55,9 +57,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 
-_stream = typer.Typer(help="Send video to Kafka and watch predictions.", no_args_is_help=True)
+_stream = typer.Typer(help="Send video to Kafka, watch predictions, and look after the topics.", no_args_is_help=True)
 _stream.command()(produce)
 _stream.command()(tail)
+_stream.command()(topics)
 app.add_typer(_stream, name="stream")
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ray_fer.cli.options import AsJson, Servers
+from ray_fer.cli.options import AsJson, Brokers, KafkaConfig
 from ray_fer.errors import exit_on_bad_input
 
 
@@ -88,39 +88,79 @@ def predict(
 @exit_on_bad_input
 def serve(
     bundle: Annotated[Path, typer.Argument(help="bundle folder, or 'packaged'")],
-    bootstrap_servers: Servers,
-    frames_topic: Annotated[str, typer.Option(help="input topic")] = "frames",
-    predictions_topic: Annotated[str, typer.Option(help="output topic")] = "predictions",
-    dead_letter_topic: Annotated[str, typer.Option(help="where bad input goes")] = "frames-dead-letter",
-    group: Annotated[str, typer.Option(help="consumer group")] = "ray-fer",
+    bootstrap_servers: Brokers = None,
+    kafka_config: KafkaConfig = None,
+    frames_topic: Annotated[str | None, typer.Option(help="input topic (default: frames)")] = None,
+    predictions_topic: Annotated[str | None, typer.Option(help="output topic (default: predictions)")] = None,
+    dead_letter_topic: Annotated[
+        str | None, typer.Option(help="where bad input goes (default: frames-dead-letter)")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="consumer group (default: ray-fer)")] = None,
+    processing_guarantee: Annotated[
+        str | None, typer.Option(help="exactly_once or at_least_once (default: exactly_once)")
+    ] = None,
     size: Annotated[float, typer.Option(min=0.1, help="seconds per window")] = 5.0,
     stride: Annotated[float, typer.Option(min=0.05, help="seconds between the starts of windows")] = 1.0,
     lateness: Annotated[float, typer.Option(min=0, help="seconds that a window waits for late frames")] = 0.5,
     idle_timeout: Annotated[float, typer.Option(min=0.1, help="seconds of silence that close a stream")] = 5.0,
+    freshness: Annotated[
+        str,
+        typer.Option(help="complete: every window, however late; freshest: skip those past --max-staleness"),
+    ] = "complete",
+    max_staleness: Annotated[float, typer.Option(min=0.1, help="seconds since a window's newest frame came")] = 10.0,
+    allow_reference: Annotated[
+        list[str] | None, typer.Option(help="folder or s3:// prefix that records may refer into; repeat it for more")
+    ] = None,
+    begin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="read again from earliest, latest, an offset or a time; the group's workers must be stopped"
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="address of the dashboard")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port of the dashboard")] = 8000,
     face_replicas: Annotated[int | None, typer.Option(min=1, help="face stage replicas (default: one per CPU)")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="run until interrupted, or leave it running")] = True,
 ) -> None:
-    """Run a model on a Kafka topic of frames with Ray Serve, on the Ray of RAY_ADDRESS or one of its own."""
+    """Run a model on a Kafka topic of frames with Ray Serve, on the Ray of RAY_ADDRESS or one of its own.
+
+    Security and sizes of Kafka are set in a file or in the environment: see cluster/kafka/kafka.toml.
+
+    --from gives all windows from there on again, under new session numbers.
+    """
     from ray_fer.bundle import PACKAGED, load_bundle
     from ray_fer.serving.local_ray import ray_session
     from ray_fer.serving.serve_stream import serve_stream
-    from ray_fer.streaming.kafka import KafkaSettings, check_broker
+    from ray_fer.streaming.freshness import Freshness
+    from ray_fer.streaming.kafka import check_broker
+    from ray_fer.streaming.kafka_settings import KafkaSettings
+    from ray_fer.streaming.options import StreamOptions
+    from ray_fer.streaming.positions import parse_start
+    from ray_fer.streaming.references import ReferencePolicy
+    from ray_fer.streaming.replay import rewind
     from ray_fer.streaming.windows import WindowConfig
 
     folder = PACKAGED if str(bundle) == "packaged" else bundle
+    start = None if begin is None else parse_start(begin)
     frames = load_bundle(folder).config.preprocessing.frames
-    check_broker(bootstrap_servers)
-    settings = KafkaSettings(
-        bootstrap_servers=bootstrap_servers, frames_topic=frames_topic, predictions_topic=predictions_topic,
-        dead_letter_topic=dead_letter_topic, group=group,
+    settings = KafkaSettings.read(
+        kafka_config, bootstrap_servers=bootstrap_servers, frames_topic=frames_topic,
+        predictions_topic=predictions_topic, dead_letter_topic=dead_letter_topic, group=group,
+        processing_guarantee=processing_guarantee,
     )  # fmt: skip
-    windows = WindowConfig(
-        size=size, stride=stride, frames=frames, allowed_lateness=lateness, idle_timeout=idle_timeout
+    options = StreamOptions(
+        windows=WindowConfig(
+            size=size, stride=stride, frames=frames, allowed_lateness=lateness, idle_timeout=idle_timeout
+        ),
+        freshness=Freshness.model_validate({"policy": freshness, "max_staleness": max_staleness}),
+        references=ReferencePolicy(prefixes=allow_reference or []),
     )
+    check_broker(settings.bootstrap_servers)
+    if start is not None:
+        for partition, offset in rewind(settings, start).items():
+            print(f"{partition.topic}[{partition.partition}] is read again from offset {offset}")
     with ray_session():
-        serve_stream(folder, settings, windows, host, port, face_replicas, wait)
+        serve_stream(folder, settings, options, host, port, face_replicas, wait)
 
 
 @exit_on_bad_input

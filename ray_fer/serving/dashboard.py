@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from ray_fer.streaming.kafka import KafkaSettings, assign_all, consumer
+from ray_fer.streaming.kafka import assign_all, consumer
+from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
 
 _STATIC = Path(__file__).parent / "static"

@@ -23,8 +23,11 @@ from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.demo_table import live_table, summary_table
 from ray_fer.serving.local_ray import ray_session
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
-from ray_fer.streaming.kafka import KafkaSettings, assign_all, check_broker, consumer, create_topics, delete_topics
+from ray_fer.streaming.kafka import assign_all, check_broker, consumer
+from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
+from ray_fer.streaming.options import StreamOptions
+from ray_fer.streaming.topics import create_topics, delete_topics
 from ray_fer.streaming.windows import WindowConfig
 from ray_fer.training.run import Keeping, TrainOptions, run_training
 from ray_fer.video.face_model import cache_dir, find_face_model
@@ -109,7 +112,7 @@ def _stream(
         stack.callback(delete_topics, settings)
     with ThreadPoolExecutor(1) as pool:  # rendering takes as long as deploying: do both at once
         rendering = pool.submit(demo_streams, options.labelled_streams, options.seed, folder / "streams")
-        app = build_app(str(bundle), settings, windows, faces=face_replicas())
+        app = build_app(str(bundle), settings, StreamOptions(windows=windows), faces=face_replicas())
         url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or free_port()))
         streams = rendering.result()
     console.print(f"dashboard at {url}")

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ray_fer.datasets.manifest import read_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, media_folder, plan_streams
-from ray_fer.streaming.kafka import KafkaSettings, producer
-from ray_fer.streaming.messages import FrameMessage
+from ray_fer.streaming.delivery import Delivery, undelivered_line
+from ray_fer.streaming.frame_message import FrameMessage
+from ray_fer.streaming.kafka import BrokerError
+from ray_fer.streaming.kafka_settings import KafkaSettings
+from ray_fer.streaming.produce import Pace, produce
 from ray_fer.streaming.source import video_messages
+from ray_fer.streaming.timetable import RecordedStream
 from ray_fer.streaming.windows import WindowConfig
 
+_LOG = logging.getLogger(__name__)
 REAL_VIDEOS = ("single_face.mp4", "WolfgangLanger_Pexels.mp4", "face_noface.mov")
 
 
@@ -59,27 +65,13 @@ def play(
 ) -> None:
     """Send all streams at once, each frame when its time has come (`speed` 1 = real time), until done or stopped.
 
-    With `loop` the streams start again at their end, event time running on.
+    With `loop` the streams start again at their end, event time running on. Raises BrokerError for lost frames.
     """
-    writer = producer(settings)
-    period = max(stream.length_us for stream in streams) + 1_000_000
-    period += -period % 1_000_000  # whole seconds, so that labelled parts stay on window boundaries
-    timetable = sorted((message for stream in streams for message in stream.messages), key=lambda one: one.pts_us)
+    recorded = [RecordedStream(stream.stream_id, functools.partial(iter, stream.messages)) for stream in streams]
+    delivery = Delivery.to(settings)
     try:
-        began, turn = time.monotonic(), 0
-        while not stop.is_set():
-            for message in timetable:
-                due = began + (turn * period + message.pts_us) / 1e6 / speed
-                if stop.wait(max(0.0, due - time.monotonic())):
-                    return
-                shifted = FrameMessage(
-                    message.stream_id, turn * period + message.pts_us, turn * 1_000_000 + message.seq,
-                    message.content_type, message.payload,
-                )  # fmt: skip
-                writer.send(settings.frames_topic, shifted.payload, shifted.key(), headers=shifted.headers())
-            writer.flush()
-            turn += 1
-            if not loop:
-                return
+        produce(recorded, [], delivery, Pace(speed, loop), stopped=stop.is_set, report=_LOG.warning)
     finally:
-        writer.close(timeout=5)
+        delivery.close(timeout_s=5 if stop.is_set() else None)
+    if delivery.undelivered:
+        raise BrokerError(undelivered_line(delivery.undelivered))

@@ -19,9 +19,12 @@ from ray.serve.handle import DeploymentHandle
 from ray_fer.serving.dashboard import Dashboard
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage
-from ray_fer.streaming.kafka import KafkaSettings
+from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import ModelInfo
-from ray_fer.streaming.windows import Window, WindowConfig
+from ray_fer.streaming.options import StreamOptions
+from ray_fer.streaming.payload import PictureRequest, chunks
+from ray_fer.streaming.references import ReferencePolicy
+from ray_fer.streaming.windows import Window
 from ray_fer.streaming.worker import Inference, StreamWorker
 
 _FACES_PER_CALL = 16
@@ -32,11 +35,11 @@ _STAGE_TIMEOUT_S = 120.0
 class Faces:
     """Replica of the face stage."""
 
-    def __init__(self) -> None:
-        self._stage = FaceStage()
+    def __init__(self, references: dict[str, Any]) -> None:
+        self._stage = FaceStage(ReferencePolicy(**references))
 
-    def find(self, payloads: list[bytes]) -> list[FaceResult]:
-        return self._stage.find(payloads)
+    def find(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
+        return self._stage.find(requests)
 
     def __del__(self) -> None:
         self._stage.close()
@@ -68,13 +71,13 @@ class Stream:
     """Runs a StreamWorker on a thread of its own; Serve restarts the replica when that thread dies."""
 
     def __init__(
-        self, faces: DeploymentHandle, expressions: DeploymentHandle, settings: dict[str, Any], windows: dict[str, Any]
+        self, faces: DeploymentHandle, expressions: DeploymentHandle, settings: dict[str, Any], options: dict[str, Any]
     ) -> None:
         self._faces = faces
         self._expressions = expressions
         self._error: BaseException | None = None
         self._stages: Stages | None = None
-        self._worker = StreamWorker(KafkaSettings(**settings), WindowConfig(**windows), self._infer)
+        self._worker = StreamWorker(KafkaSettings(**settings), StreamOptions(**options), self._infer)
         self._thread = threading.Thread(target=self._run, name="stream-worker", daemon=True)
         self._thread.start()
 
@@ -82,8 +85,9 @@ class Stream:
         if not self._thread.is_alive():
             raise RuntimeError("the stream worker has ended") from self._error
 
-    def statistics(self) -> dict[str, int]:
-        return dict(vars(self._worker.statistics))
+    def statistics(self) -> dict[str, Any]:
+        """Counters of the worker, without those of single streams."""
+        return self._worker.statistics.summary()
 
     def __del__(self) -> None:
         # Serve drains requests, not consumers: finish the turn, commit and leave the group here.
@@ -103,9 +107,8 @@ class Stream:
             self._stages = Stages(self._find_faces, self._classify, classes, model)
         return infer_windows(self._stages, windows)
 
-    def _find_faces(self, payloads: list[bytes]) -> list[FaceResult]:
-        chunks = [payloads[i : i + _FACES_PER_CALL] for i in range(0, len(payloads), _FACES_PER_CALL)]
-        calls = [self._faces.find.remote(chunk) for chunk in chunks]
+    def _find_faces(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
+        calls = [self._faces.find.remote(chunk) for chunk in chunks(requests, _FACES_PER_CALL)]
         return [result for call in calls for result in call.result(timeout_s=_STAGE_TIMEOUT_S)]
 
     def _classify(self, clips: list[np.ndarray]) -> np.ndarray:
@@ -119,11 +122,11 @@ def face_replicas() -> int:
 
 
 def build_app(
-    bundle: str, settings: KafkaSettings, windows: WindowConfig, faces: int, threads: int = 1
+    bundle: str, settings: KafkaSettings, options: StreamOptions, faces: int, threads: int = 1
 ) -> serve.Application:
     """The Serve application; its route serves the dashboard."""
     # mypy does not follow class decorators: to it these are plain classes.
-    face_stage = Faces.options(num_replicas=faces).bind()  # type: ignore[attr-defined]
+    face_stage = Faces.options(num_replicas=faces).bind(options.references.model_dump())  # type: ignore[attr-defined]
     expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
-    worker = Stream.bind(face_stage, expressions, settings.model_dump(), windows.model_dump())  # type: ignore[attr-defined]
+    worker = Stream.bind(face_stage, expressions, settings.model_dump(), options.model_dump())  # type: ignore[attr-defined]
     return Dashboard.bind(worker, settings.model_dump())  # type: ignore[attr-defined]

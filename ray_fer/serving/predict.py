@@ -28,7 +28,7 @@ def predict_video(bundle: str | Path, video: str | Path, config: WindowConfig | 
     try:
         stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
         for message in video_messages(video, windows.stream_id):
-            windows.add(BufferedFrame(message.pts_us, message.seq, message.payload))
+            windows.add(BufferedFrame(message.pts_us, message.seq, message.source()))
             yield from _predictions(stages, windows.ready(), video)
         yield from _predictions(stages, windows.flush(), video)
     finally:

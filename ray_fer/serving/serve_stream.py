@@ -9,8 +9,10 @@ from pathlib import Path
 from ray_fer.bundle import load_bundle
 from ray_fer.serving.application import deployed
 from ray_fer.serving.deployments import build_app, face_replicas
-from ray_fer.streaming.kafka import KafkaSettings, check_broker, create_topics
-from ray_fer.streaming.windows import WindowConfig
+from ray_fer.streaming.kafka import check_broker
+from ray_fer.streaming.kafka_settings import KafkaSettings
+from ray_fer.streaming.options import StreamOptions
+from ray_fer.streaming.topics import create_topics
 
 APP_NAME = "ray-fer"
 
@@ -18,7 +20,7 @@ APP_NAME = "ray-fer"
 def serve_stream(
     bundle: str | Path,
     settings: KafkaSettings,
-    windows: WindowConfig,
+    options: StreamOptions,
     host: str,
     port: int,
     faces: int | None,
@@ -30,11 +32,11 @@ def serve_stream(
     Raises BundleError, BrokerError, or ValueError when the windows' frame count is not the model's.
     """
     frames = load_bundle(bundle).config.preprocessing.frames
-    if windows.frames != frames:
-        raise ValueError(f"windows of {windows.frames} frames, but the model reads {frames}")
+    if options.windows.frames != frames:
+        raise ValueError(f"windows of {options.windows.frames} frames, but the model reads {frames}")
     check_broker(settings.bootstrap_servers)
     create_topics(settings)
-    app = build_app(str(Path(bundle).resolve()), settings, windows, faces or face_replicas())
+    app = build_app(str(Path(bundle).resolve()), settings, options, faces or face_replicas())
     with deployed(app, APP_NAME, host, port, keep=not wait) as url:
         say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at {url}")
         if wait:

@@ -13,38 +13,46 @@ from ray_fer.bundle import load_bundle
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import normalise, prepare
 from ray_fer.streaming.messages import ModelInfo
+from ray_fer.streaming.payload import PictureRequest, decode
+from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.video.face_clip import FaceFrame, find_face
 from ray_fer.video.faces import FaceFinder
-from ray_fer.video.images import decode_image
 from ray_fer.video.limits import MediaError
 
 
 @dataclass(frozen=True)
 class FaceResult:
-    """What the face stage says of one image: a face, none (`face` None), or why it could not be decoded."""
+    """What the face stage says of one frame: a face, none (`face` None), or why it could not be fetched or decoded."""
 
     face: FaceFrame | None
     error: str | None = None
 
 
 class FaceStage:
-    """Encoded images -> aligned faces. Holds one FaceFinder; one caller at a time."""
+    """Encoded images and video segments -> aligned faces. Holds one FaceFinder; one caller at a time.
 
-    def __init__(self) -> None:
+    Payloads by reference are fetched where `references` allows it; by default it allows none.
+    """
+
+    def __init__(self, references: ReferencePolicy | None = None) -> None:
+        self._references = references or ReferencePolicy()
         self._finder = FaceFinder()
 
-    def find(self, payloads: Sequence[bytes]) -> list[FaceResult]:
-        """One result per encoded image; a broken image is an error in its place, never an exception."""
-        return [self._one(payload) for payload in payloads]
+    def find(self, requests: Sequence[PictureRequest]) -> list[list[FaceResult]]:
+        """One list per request, with one result per index; what is broken is an error there, never an exception."""
+        return [self._results(request) for request in requests]
 
     def close(self) -> None:
         self._finder.close()
 
-    def _one(self, payload: bytes) -> FaceResult:
-        try:
-            return FaceResult(find_face(self._finder, decode_image(payload)))
-        except MediaError as error:
-            return FaceResult(None, error.reason)
+    def _results(self, request: PictureRequest) -> list[FaceResult]:
+        results = {index: self._one(picture) for index, picture in decode(request, self._references)}
+        return [results[index] for index in request.indices]
+
+    def _one(self, picture: np.ndarray | MediaError) -> FaceResult:
+        if isinstance(picture, MediaError):
+            return FaceResult(None, picture.reason)
+        return FaceResult(find_face(self._finder, picture))
 
 
 class ExpressionStage:

@@ -1,42 +1,26 @@
-"""Kafka clients with settings that suit frames: sizes that agree on both ends, transactions, clear errors."""
+"""Kafka clients with settings that suit frames: sizes that agree on both ends, transactions, security, clear errors."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, TopicAlreadyExistsError
-from pydantic import BaseModel, ConfigDict, Field
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
 
-from ray_fer.streaming.messages import MAX_FRAME_BYTES, Prediction
+from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
-_OVERHEAD = 64 * 1024  # keys, headers and batch framing around the largest frame
-_REQUEST = MAX_FRAME_BYTES + _OVERHEAD
+_BOOTSTRAP_MS = 10_000
+_NOTED = 20
 
 
 class BrokerError(RuntimeError):
-    """No broker answered; the message says where it was looked for and what to do."""
-
-
-class KafkaSettings(BaseModel):
-    """Where the broker is and what the topics are called."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="host:port[,host:port...]")
-    frames_topic: str = "frames"
-    predictions_topic: str = "predictions"
-    dead_letter_topic: str = "frames-dead-letter"
-    group: str = "ray-fer"
-    session_timeout_ms: int = Field(10_000, description="a consumer that is silent for so long is considered dead")
-    partitions: int = Field(4, ge=1, description="partitions of topics that are created")
-
-    def topics(self) -> list[str]:
-        return [self.frames_topic, self.predictions_topic, self.dead_letter_topic]
+    """No broker answered, or it refused; the message says where it was looked for and what to do."""
 
 
 def check_broker(bootstrap_servers: str, timeout_s: float = 3.0) -> None:
@@ -52,71 +36,141 @@ def check_broker(bootstrap_servers: str, timeout_s: float = 3.0) -> None:
         except OSError as error:
             reasons.append(f"{server.strip()} ({error.strerror or error})")
     raise BrokerError(
-        f"no Kafka broker at {', '.join(reasons)}; start one, correct --bootstrap-servers, or leave the option out "
-        "to use the embedded broker"
+        f"no Kafka broker at {', '.join(reasons)}; start one, or correct --bootstrap-servers (`ray-fer demo` "
+        "without it brings a broker of its own)"
     )
+
+
+def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """What every kind of client is told: where the brokers are and how to get in.
+
+    Raises ValueError when a file that the settings name is not on this machine.
+    """
+    for name in FILE_FIELDS:
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise ValueError(f"{name}: {path}: no such file on this machine; every node that runs a client needs it")
+    arguments: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.sasl_mechanism is not None:
+        arguments["sasl_mechanism"] = settings.sasl_mechanism
+        arguments["sasl_plain_username"] = settings.sasl_username
+        arguments["sasl_plain_password"] = settings.password()
+    if settings.security_protocol.endswith("SSL"):
+        arguments["ssl_check_hostname"] = settings.ssl_check_hostname
+        for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+            if (path := getattr(settings, name)) is not None:
+                arguments[name] = str(path)
+    return arguments
 
 
 def consumer(settings: KafkaSettings, **overrides: Any) -> KafkaConsumer:
     """A consumer of committed records without automatic commits; `overrides` are kafka-python arguments."""
     arguments: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
         "isolation_level": "read_committed",
-        "max_partition_fetch_bytes": _REQUEST,
-        "fetch_max_bytes": 4 * _REQUEST,
+        # A topic made on the way would have the broker's default size and partitions, not ours.
+        "allow_auto_create_topics": False,
+        "max_partition_fetch_bytes": settings.partition_fetch_bytes,
+        "fetch_max_bytes": settings.fetch_bytes,
         "fetch_max_wait_ms": 100,
-        "max_poll_records": 500,
+        "max_poll_records": settings.max_poll_records,
     }
-    return KafkaConsumer(**(arguments | overrides))
+    return KafkaConsumer(**(client_arguments(settings) | arguments | overrides))
 
 
 def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
-    """The stream worker's consumer: a member of the group. Subscribe it to the frames topic."""
+    """The stream worker's consumer: a member of the group. Subscribe it to the frames topic.
+
+    Partitions that stay with a member during a rebalance are read on meanwhile (cooperative assignment, KIP-429), and
+    with `settings.instance` a member that is back within the session timeout causes no rebalance (KIP-345).
+    """
     return consumer(
         settings,
         group_id=settings.group,
+        group_instance_id=settings.instance,
+        partition_assignment_strategy=[CooperativeStickyAssignor()],
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(200, settings.session_timeout_ms // 4),
     )
 
 
-def producer(settings: KafkaSettings, transactional_id: str | None = None) -> KafkaProducer:
-    """An idempotent producer; a transactional one when an id is given. Frames are compressed already: no codec."""
+def producer(settings: KafkaSettings, **overrides: Any) -> KafkaProducer:
+    """An idempotent producer of frames, which are compressed already; `overrides` are kafka-python arguments."""
     arguments: dict[str, Any] = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
-        "max_request_size": _REQUEST,
-        "linger_ms": 0 if transactional_id else 5,
+        "max_request_size": settings.max_message_bytes,
+        "allow_auto_create_topics": False,
+        "linger_ms": 5,
     }
-    if transactional_id is not None:
-        arguments["transactional_id"] = transactional_id
-    return KafkaProducer(**arguments)
+    return KafkaProducer(**(client_arguments(settings) | arguments | overrides))
 
 
-def create_topics(settings: KafkaSettings) -> None:
-    """Create the three topics where they do not exist yet. Raises BrokerError when the broker refuses."""
-    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers.split(","))
+def worker_producer(settings: KafkaSettings) -> KafkaProducer:
+    """The stream worker's producer: of predictions, state and dead letters. Transactional for `exactly_once`."""
+    arguments: dict[str, Any] = {
+        "max_request_size": settings.dead_letter_bytes,
+        "linger_ms": 0,
+        "compression_type": settings.compression,
+    }
+    if settings.processing_guarantee == "exactly_once":
+        arguments["transactional_id"] = settings.transactional_id()
+        arguments["transaction_timeout_ms"] = settings.transaction_timeout_ms
+    return producer(settings, **arguments)
+
+
+@contextlib.contextmanager
+def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """An admin client; what goes wrong with it is a BrokerError (see `one_line_errors`)."""
+    with one_line_errors(settings):
+        client = KafkaAdminClient(**client_arguments(settings), bootstrap_timeout_ms=_BOOTSTRAP_MS)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextlib.contextmanager
+def one_line_errors(settings: KafkaSettings) -> Iterator[None]:
+    """Raise a KafkaError of the body as a BrokerError of one line that says why and what to look at.
+
+    A client that cannot get in tries again until its time is up, and only its log says what was wrong.
+    """
+    log, noted = logging.getLogger("kafka.net.manager"), _Noted()
+    log.addHandler(noted)
     try:
-        existing = set(admin.list_topics())
-        for topic in settings.topics():
-            if topic in existing:
-                continue
-            with contextlib.suppress(TopicAlreadyExistsError):
-                # -1: as many replicas as the cluster's default says.
-                admin.create_topics(
-                    {
-                        topic: {
-                            "num_partitions": settings.partitions,
-                            "replication_factor": -1,
-                            "configs": {"max.message.bytes": str(_REQUEST)},
-                        }
-                    }
-                )
+        yield
     except KafkaError as error:
-        raise BrokerError(f"cannot create topics at {settings.bootstrap_servers}: {error}") from error
+        causes = [error, *noted.errors]
+        refused = next((one for one in causes if isinstance(one, SaslAuthenticationFailedError)), None)
+        if refused is not None:
+            text = f"user {settings.sasl_username!r} is not let in; correct sasl_username, password or sasl_mechanism"
+        elif isinstance(error, KafkaTimeoutError) and noted.errors:
+            text = (
+                f"{noted.errors[0]}; is security_protocol {settings.security_protocol} right for this listener, and "
+                "are the settings that begin with sasl_ and ssl_?"
+            )
+        else:
+            # Without the requests and responses that follow in some of them.
+            text = str(error).split(": Request '")[0]
+        raise BrokerError(f"{settings.bootstrap_servers}: {text}") from error
     finally:
-        admin.close()
+        log.removeHandler(noted)
+
+
+class _Noted(logging.Handler):
+    """Keeps the first errors of connections that failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.errors: list[KafkaError] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        if len(self.errors) < _NOTED:
+            self.errors += [one for one in arguments if isinstance(one, KafkaError)]
 
 
 def assign_all(reader: KafkaConsumer, topic: str, timeout_s: float = 10.0) -> list[TopicPartition]:
@@ -129,27 +183,4 @@ def assign_all(reader: KafkaConsumer, topic: str, timeout_s: float = 10.0) -> li
             reader.assign(assigned)
             return assigned
         time.sleep(0.1)
-    raise BrokerError(f"there is no topic {topic!r}; create it first")
-
-
-def delete_topics(settings: KafkaSettings) -> None:
-    """Delete the three topics; a topic that is not there is passed over."""
-    admin = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers.split(","))
-    try:
-        for topic in sorted(set(admin.list_topics()) & set(settings.topics())):
-            admin.delete_topics([topic])
-    finally:
-        admin.close()
-
-
-def read_predictions(settings: KafkaSettings) -> Iterator[Prediction]:
-    """Every prediction of the topic from its beginning on, without end. Raises BrokerError for an unknown topic."""
-    reader = consumer(settings)
-    try:
-        assign_all(reader, settings.predictions_topic)
-        while True:
-            for records in reader.poll(timeout_ms=200).values():
-                for record in records:
-                    yield Prediction.model_validate_json(record.value)
-    finally:
-        reader.close(autocommit=False)
+    raise BrokerError(f"there is no topic {topic!r}; `ray-fer stream topics --create` makes it")

@@ -1,93 +1,171 @@
-"""What a worker remembers of a partition, and how it survives a crash.
+"""What a worker remembers of a partition, and why nothing is lost or repeated when it dies.
 
-Committed with every transaction, for each partition:
+Committed in every transaction, together with predictions and dead letters:
 
-* the **offset** of the oldest frame that an open window still needs (or, with nothing buffered, the next record), so
-  that whoever reads on from it can rebuild every open window;
-* as the offset's **metadata**, `handled`, the next record that had not been looked at, and for each stream the index
-  of its next window.
+* the **offset** of the oldest frame that an open window of any stream still needs (or, with nothing buffered, the next
+  record), so that whoever reads on from it finds all frames of every open window;
+* as the offset's **metadata**, `handled`: the next record that had not been looked at;
+* into a compacted **state topic**, for each stream whose windows were given out or that began a session, a record of
+  its sessions: next window, first frame still needed, what was seen before that frame, and which of the records still
+  needed were reported as undecodable (`sessions`, `windows`).
 
-After a restart the records from the committed offset to `handled` are read again. They refill the buffers, but what
-they led to is in the log already: a window below the stream's next index is not given out again, and a bad or late
-record below `handled` is not sent to the dead-letter topic again. Predictions, dead letters, offset and metadata are
-one transaction, so either all of this is visible or none of it is.
+Why that is enough. Which windows are sealed when, and which frames they hold, depends on the order of the log alone
+(`windows`). So reading on from the committed offset makes every open window again as it was. Records below `handled`
+lead to nothing new: their dead letters are in the log, and windows below a session's next index are not given out
+again. Records that are missing from the part read again belong to no open window, or they would have been needed. As
+all of it is one transaction, a reader of committed records sees either none or all of what a record led to.
 
-A broker accepts 4,096 bytes of metadata by default, enough for about 100 streams per partition. The embedded broker
-gives no metadata back: there a restart loses nothing, but repeats windows.
+Why the state that is read is the latest. A transaction that writes state of a partition also commits its offset. A new
+owner asks for the stable offset first, which the broker gives only when no transaction on it is pending, and no older
+member's can follow, because the group's generation fences it. Then the owner reads the state partition to its last
+record, committed or not, which waits for the marker of any transaction that ended (`state_topic`).
+
+Streams that fell silent keep a few numbers in memory, and are forgotten after `forget_after` when no record of theirs
+can be read again. If they come back they begin a new session.
+
+The embedded broker gives no metadata back; there `handled` is what the streams' records say, so that a restart loses
+nothing, but may repeat the newest dead letters.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Mapping
 
-from ray_fer.streaming.windows import StreamWindows, WindowConfig
+from ray_fer.streaming.sessions import Remembered, Stream, recall
+from ray_fer.streaming.windows import BufferedFrame, Verdict, Window, WindowConfig
 
 _LOG = logging.getLogger(__name__)
-_METADATA_LIMIT = 4000
 
 
-@dataclass
 class PartitionProgress:
-    """Streams of one partition. `handled` is the next offset to look at for the first time."""
+    """Streams of one partition. `handled` is the next offset to look at for the first time.
 
-    handled: int = 0
-    streams: dict[str, StreamWindows] = field(default_factory=dict)
-    next_index: dict[str, int] = field(default_factory=dict)
-    idle_s: dict[str, float] = field(default_factory=dict)
-    """Seconds without a frame, counted only while the partition was being read to its end."""
+    `remembered` are the records of the state topic: stream id -> bytes. Bytes that are not ours are told and ignored.
+    """
 
-    def windows_of(self, stream_id: str, config: WindowConfig) -> StreamWindows:
-        """The stream's windows, opened at its next index if it is new or was closed for silence."""
-        if stream_id not in self.streams:
-            self.streams[stream_id] = StreamWindows(stream_id, config, self.next_index.get(stream_id))
-        return self.streams[stream_id]
+    def __init__(self, config: WindowConfig, handled: int = 0, remembered: Mapping[str, bytes] | None = None) -> None:
+        self._config = config
+        self._looked_s = 0.0
+        self._live: dict[str, Stream] = {}
+        self._idle: OrderedDict[str, tuple[Stream, float]] = OrderedDict()
+        self._last_frame_s: dict[str, float] = {}
+        self._forgotten: set[str] = set()
+        known: dict[str, Remembered] = {}
+        for stream_id, state in (remembered or {}).items():
+            try:
+                known[stream_id] = recall(state)
+                handled = max(handled, known[stream_id].handled)
+            except ValueError as error:
+                _LOG.warning("stream %s begins a new session: %s", stream_id, error)
+        self.handled = self._since = handled
+        self._caught_up = False
+        for stream_id, one in known.items():
+            self._idle[stream_id] = (Stream(stream_id, config, handled, one), 0.0)
 
-    def close(self, stream_id: str) -> None:
-        """Forget the buffer of a silent stream; its next window index stays known."""
-        windows = self.streams.pop(stream_id)
-        self.idle_s.pop(stream_id, None)
-        if windows.next_index is not None:
-            self.next_index.pop(stream_id, None)  # put it last: the oldest streams are forgotten first
-            self.next_index[stream_id] = windows.next_index
+    def first_time(self, offset: int) -> bool:
+        """Whether the record was not looked at before; it is from now on."""
+        new = offset >= self.handled
+        self.handled = max(self.handled, offset + 1)
+        if new:
+            self._catch_up()
+        return new
+
+    def add(self, stream_id: str, frame: BufferedFrame) -> Verdict:
+        """Give a frame to its stream, which is opened or woken where needed."""
+        stream = self._live.get(stream_id)
+        if stream is None:
+            idle = self._idle.pop(stream_id, None)
+            stream = Stream(stream_id, self._config, self._since) if idle is None else idle[0]
+            self._live[stream_id] = stream
+            self._forgotten.discard(stream_id)
+        self._last_frame_s[stream_id] = self._looked_s
+        return stream.add(frame)
+
+    def report(self, stream_id: str, offset: int) -> bool:
+        """As `Stream.report`."""
+        stream = self._live.get(stream_id) or self._idle[stream_id][0]
+        return stream.report(offset)
+
+    def looked(self, seconds: float) -> None:
+        """Frames were looked for, for so long, and there were none: silent streams are closed, old ones forgotten."""
+        self._catch_up()
+        self._looked_s += seconds
+        for stream_id, stream in list(self._live.items()):
+            if self._looked_s - self._last_frame_s[stream_id] <= self._config.idle_timeout:
+                continue
+            stream.silence()
+            if not stream.waiting():
+                del self._live[stream_id], self._last_frame_s[stream_id]
+                self._idle[stream_id] = (stream, self._looked_s)
+        offset = self.commit_offset()
+        for stream_id, (stream, since) in list(self._idle.items()):
+            if self._looked_s - since <= self._config.forget_after or stream.last_offset >= offset:
+                break
+            del self._idle[stream_id]
+            self._forgotten.add(stream_id)
+
+    def ready(self, limit: int) -> list[Window]:
+        """At most `limit` sealed windows, each stream's in order; streams take turns at going first.
+
+        None before all records that were looked at before have been read again.
+        """
+        windows: list[Window] = []
+        for stream_id, stream in list(self._live.items()) if self._caught_up else ():
+            if len(windows) == limit:
+                break
+            if stream.waiting():
+                windows += stream.ready(limit - len(windows))
+                self._live[stream_id] = self._live.pop(stream_id)
+        return windows
+
+    def waiting(self) -> int:
+        """How many windows `ready` could give."""
+        return sum(stream.waiting() for stream in self._live.values()) if self._caught_up else 0
+
+    def streams(self) -> tuple[int, int]:
+        """How many streams are live, and how many are silent and remembered."""
+        return len(self._live), len(self._idle)
 
     def commit_offset(self) -> int:
         """The offset that may be committed: nothing an open window needs lies before it."""
-        needed = [offset for windows in self.streams.values() if (offset := windows.oldest_offset()) is not None]
+        needed = [offset for stream in self._live.values() if (offset := stream.needed()) is not None]
         return min([self.handled, *needed])
 
     def metadata(self) -> str:
-        """`handled` and the next window indices as compact JSON."""
-        indices = dict(self.next_index)
-        for stream_id, windows in self.streams.items():
-            if windows.next_index is not None:
-                indices.pop(stream_id, None)
-                indices[stream_id] = windows.next_index
-        text = _dump(self.handled, indices)
-        while len(text.encode()) > _METADATA_LIMIT and indices:
-            forgotten = next(iter(indices))
-            del indices[forgotten]
-            self.next_index.pop(forgotten, None)
-            _LOG.warning(
-                "stream %s is no longer remembered: more streams in a partition than its metadata holds", forgotten
-            )
-            text = _dump(self.handled, indices)
-        return text
+        """`handled`, as compact JSON."""
+        return json.dumps({"handled": self.handled}, separators=(",", ":"))
+
+    def changes(self) -> dict[str, bytes | None]:
+        """What the state topic must be told with this commit: None for a stream that is forgotten."""
+        told: dict[str, bytes | None] = dict.fromkeys(sorted(self._forgotten))
+        for streams in (self._live.values(), (stream for stream, _ in self._idle.values())):
+            told |= {stream.stream_id: stream.remember(self.handled) for stream in streams if stream.changed}
+        return told
+
+    def committed(self, told: Mapping[str, bytes | None]) -> None:
+        """The transaction with these changes is through."""
+        for stream_id in told:
+            self._forgotten.discard(stream_id)
+            stream = self._live.get(stream_id) or self._idle.get(stream_id, (None, 0.0))[0]
+            if stream is not None:
+                stream.changed = False
+
+    def _catch_up(self) -> None:
+        if not self._caught_up:
+            self._caught_up = True
+            for stream in self._live.values():
+                stream.caught_up()
 
 
-def restore(offset: int, metadata: str | None) -> PartitionProgress:
-    """Progress from a committed offset and its metadata; metadata of another program is ignored with a warning."""
+def handled_from(offset: int, metadata: str | None) -> int:
+    """`handled` of a committed offset's metadata; metadata of another program is ignored with a warning."""
     if not metadata:
-        return PartitionProgress(handled=offset)
+        return offset
     try:
-        content = json.loads(metadata)
-        indices = {str(name): int(index) for name, index in content["next"].items()}
-        return PartitionProgress(handled=max(offset, int(content["handled"])), next_index=indices)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return max(offset, int(json.loads(metadata)["handled"]))
+    except (ValueError, KeyError, TypeError):
         _LOG.warning("committed metadata %r is not ours; starting from offset %d without it", metadata[:80], offset)
-        return PartitionProgress(handled=offset)
-
-
-def _dump(handled: int, indices: dict[str, int]) -> str:
-    return json.dumps({"handled": handled, "next": indices}, separators=(",", ":"))
+        return offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from ray_fer.video.limits import DecodeLimits, MediaError
 # are left out: they make FFmpeg open other files and addresses that whoever wrote the file has chosen.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,asf,ogg,gif,apng,mjpeg,dv,wav,mp3,aac,flac"
 _FFMPEG_MAX_PIXELS = 2**31 - 1
+_NO_PROTOCOL = "none"  # which no protocol is called
 # Codecs whose decoder leaves out a frame that no other refers to, when told so.
 _DROPS_UNREFERENCED = frozenset(("h264", "mpeg1video", "mpeg2video", "mpeg4"))
 
@@ -47,18 +49,29 @@ def check_file(name: str, max_bytes: int, limit: str) -> os.stat_result:
 
 
 @contextmanager
-def open_video(name: str, limits: DecodeLimits, threads: int = 1) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(
+    name: str, limits: DecodeLimits, threads: int = 1, data: bytes | None = None
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """A container and its first video stream, ready to decode with `threads` threads. Raises MediaError.
 
-    Refuses what the header already says is over a limit: resolution, frames, duration.
+    Refuses what the header already says is over a limit: resolution, frames, duration. With `data`, a whole file in
+    memory, nothing is opened and `name` is for errors only.
     """
-    check_file(name, limits.max_bytes, "max_bytes")
+    if data is None:
+        check_file(name, limits.max_bytes, "max_bytes")
+    elif not 0 < len(data) <= limits.max_bytes:
+        raise MediaError(name, f"{len(data)} bytes are not 1 to {limits.max_bytes}; raise max_bytes")
     # FFmpeg compares the coded picture, which is larger than the shown one by up to a block; `check_pixels` is exact.
     max_pixels = str(min(2 * limits.max_pixels + 4096, _FFMPEG_MAX_PIXELS))
     try:
         container = av.open(
-            f"file:{os.path.abspath(name)}",  # a name never selects one of FFmpeg's other protocols
-            options={"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": max_pixels},
+            # A name never selects one of FFmpeg's other protocols.
+            f"file:{os.path.abspath(name)}" if data is None else io.BytesIO(data),
+            options={
+                "format_whitelist": FORMATS,
+                "protocol_whitelist": "file" if data is None else _NO_PROTOCOL,
+                "max_pixels": max_pixels,
+            },
             metadata_errors="replace",
             timeout=limits.max_decode_seconds,
         )

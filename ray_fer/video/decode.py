@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -29,6 +29,8 @@ from ray_fer.video.limits import DEFAULT_LIMITS, Deadline, DecodeLimits, MediaEr
 from ray_fer.video.packets import WHOLE, IndexCache, PacketIndex, Run, build_index, plan_runs
 from ray_fer.video.pixels import to_rgb
 
+Source = str | Path | bytes
+"""A path, or a whole file in memory."""
 Wanted = Sequence[int] | Callable[[int], Sequence[int]]
 """Ranks in presentation order, ascending and distinct; or what gives them for a number of frames."""
 
@@ -49,16 +51,14 @@ class Frame:
     image: np.ndarray
 
 
-def read_frames(
-    path: str | Path, wanted: Wanted, limits: DecodeLimits = DEFAULT_LIMITS, threads: int = 1
-) -> list[Frame]:
+def read_frames(source: Source, wanted: Wanted, limits: DecodeLimits = DEFAULT_LIMITS, threads: int = 1) -> list[Frame]:
     """Frames of the `wanted` ranks, in order. `pts_us` counts from the first frame of the file.
 
     One thread decodes each file by default: worker pools have a process for each core, and two threads cost about 15%
     more time of the cores than one. Raises MediaError for a file that is missing, not a video, over a limit or damaged,
     that ends before the frames its header promises, or that has no frame of a wanted rank.
     """
-    with _opened(path, limits, threads) as video:
+    with _opened(source, limits, threads) as video:
         try:
             frames = list(_frames_of(video, _ranks(video, wanted)))
         except _InexactError:
@@ -68,13 +68,18 @@ def read_frames(
 
 
 def iter_frames(
-    path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS, wanted: Sequence[int] | None = None, threads: int = 1
+    source: Source,
+    limits: DecodeLimits = DEFAULT_LIMITS,
+    wanted: Sequence[int] | None = None,
+    threads: int = 1,
+    frame_by_frame: bool = True,
 ) -> Iterator[Frame]:
     """All frames in presentation order, or those of the `wanted` ranks that exist, one in memory at a time.
 
-    Times and errors are those of `read_frames`; the limit of time holds for each frame.
+    Times and errors are those of `read_frames`; the limit of time holds for each frame, or, without `frame_by_frame`,
+    for all of them and what the caller does between them.
     """
-    with _opened(path, limits, threads, frame_by_frame=True, stream_all=wanted is None) as video:
+    with _opened(source, limits, threads, frame_by_frame, stream_all=wanted is None) as video:
         if wanted is not None:
             yield from _some_frames(video, [rank for rank in wanted if rank < len(video.index)])
             return
@@ -104,15 +109,23 @@ def _some_frames(video: _Video, ranks: list[int]) -> Iterator[Frame]:
         yield from _frames_of(video, [rank for rank in ranks if rank not in given])
 
 
-def count_frames(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
+def packet_index(source: Source, limits: DecodeLimits = DEFAULT_LIMITS) -> PacketIndex:
+    """Times and packets of the frames that `iter_frames` yields; decoded only where packets do not tell them.
+
+    Raises MediaError.
+    """
+    with _opened(source, limits, 1) as video:
+        return video.index
+
+
+def count_frames(source: Source, limits: DecodeLimits = DEFAULT_LIMITS) -> int:
     """Number of frames that `iter_frames` yields, from the packets where they tell it. Raises MediaError."""
-    with _opened(path, limits, 1) as video:
-        return len(video.index)
+    return len(packet_index(source, limits))
 
 
-def video_size(path: str | Path, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
+def video_size(source: Source, limits: DecodeLimits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) in pixels of a video's first frame as it is returned: upright, with square pixels."""
-    return read_frames(path, [0], limits)[0].image.shape[1::-1]
+    return read_frames(source, [0], limits)[0].image.shape[1::-1]
 
 
 class _InexactError(Exception):
@@ -121,9 +134,13 @@ class _InexactError(Exception):
 
 @dataclass(frozen=True)
 class _Video:
-    """An open file; `packets` are all of its packets when it is small and was indexed just now."""
+    """An open video; `packets` are all of its packets when it is small and was indexed just now.
+
+    `data` is the whole file when it lies in memory; `key` stands for a file in the cache of indices.
+    """
 
     name: str
+    data: bytes | None
     container: InputContainer
     stream: VideoStream
     index: PacketIndex
@@ -131,29 +148,37 @@ class _Video:
     limits: DecodeLimits
     deadline: Deadline
     threads: int
-    key: tuple[str, int, int]
+    key: tuple[str, int, int] | None
     frame_by_frame: bool
+
+    def open_again(self) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        """The same video from its start, with a decoder of its own."""
+        return open_video(self.name, self.limits, self.threads, self.data)
 
 
 @contextmanager
 def _opened(
-    path: str | Path, limits: DecodeLimits, threads: int, frame_by_frame: bool = False, stream_all: bool = False
+    source: Source, limits: DecodeLimits, threads: int, frame_by_frame: bool = False, stream_all: bool = False
 ) -> Iterator[_Video]:
     """With `frame_by_frame` the limit of time holds for each frame; with `stream_all` frames need not be counted."""
-    name = os.fspath(path)
+    name, data = ("video", source) if isinstance(source, bytes) else (os.fspath(source), None)
     deadline = Deadline(name, limits.max_decode_seconds)
-    with open_video(name, limits, threads) as (container, stream):
-        status = os.stat(name)
-        key = (os.path.abspath(name), status.st_size, status.st_mtime_ns)
+    with open_video(name, limits, threads, data) as (container, stream):
+        key = _cache_key(name) if data is None else None
         index, packets = _INDICES.get(key), None
         if index is None:
             index, packets = build_index(name, container, stream, limits, deadline, _KEPT_BYTES)
-        video = _Video(name, container, stream, index, packets, limits, deadline, threads, key, frame_by_frame)
+        video = _Video(name, data, container, stream, index, packets, limits, deadline, threads, key, frame_by_frame)
         if not index.counted and not (stream_all and index.timed):
             video = _counted(video)
         _INDICES.put(key, video.index)
         check_length(name, len(video.index), video.index.microseconds(video.index.times[-1]) / 1e6, limits)
         yield video
+
+
+def _cache_key(name: str) -> tuple[str, int, int]:
+    status = os.stat(name)
+    return os.path.abspath(name), status.st_size, status.st_mtime_ns
 
 
 def _counted(video: _Video) -> _Video:
@@ -222,7 +247,7 @@ def _decoded_from_start(video: _Video) -> Iterator[VideoFrame]:
         video.stream.codec_context.skip_frame = "DEFAULT"
         yield from _decode(video, video.stream, video.packets)
         return
-    with open_video(video.name, video.limits, video.threads) as (container, stream):
+    with video.open_again() as (container, stream):
         # What follows the indexed packets is the damaged end of a file that is whole enough.
         yield from _decode(video, stream, islice(read_packets(container, stream), len(video.index.pts)))
 
@@ -270,7 +295,7 @@ def _packets_from(video: _Video, first: int) -> Iterator[Packet]:
         if len(place) == 1 and place[0] <= first:
             yield from _as_indexed(index, chain([landed], packets), place[0], first)
             return
-    with open_video(video.name, video.limits) as (container, stream):
+    with video.open_again() as (container, stream):
         yield from _as_indexed(index, read_packets(container, stream), 0, first)
 
 

@@ -218,22 +218,28 @@ def _check_whole(
 
 
 class IndexCache:
-    """The last indices of this process, by path, size and time of change: a long video holds many clips."""
+    """The last indices of this process, by path, size and time of change: a long video holds many clips.
+
+    The key of what is not to be remembered is None.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._known: OrderedDict[tuple[str, int, int], PacketIndex] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, int, int]) -> PacketIndex | None:
+    def get(self, key: tuple[str, int, int] | None) -> PacketIndex | None:
         """The index of a file that has not changed since, or None."""
         with self._lock:
-            if key in self._known:
-                self._known.move_to_end(key)
-            return self._known.get(key)
+            if key is None or key not in self._known:
+                return None
+            self._known.move_to_end(key)
+            return self._known[key]
 
-    def put(self, key: tuple[str, int, int], index: PacketIndex) -> None:
+    def put(self, key: tuple[str, int, int] | None, index: PacketIndex) -> None:
         """Remember an index; the one that was not used for longest is forgotten."""
+        if key is None:
+            return
         with self._lock:
             self._known[key] = index
             self._known.move_to_end(key)

@@ -6,21 +6,36 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.integration.kafka_server import KafkaServer, missing_tools
+from tests.integration.kafka_server import KafkaCluster, missing_tools
 
 REPOSITORY = Path(__file__).parents[2]
+KAFKA_USER = ("alice", "looking-glass")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.integration)
+            if "apache_kafka" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.kafka)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """CI installs all that the tests need, so there a test that is skipped has failed."""
+    report = yield
+    if report.skipped and call.excinfo is not None and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI: {call.excinfo.value}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -37,21 +52,28 @@ def hear_interrupts() -> None:
 
 
 def need(tools: list[str], why: str) -> None:
-    """Skip where system programs are missing; on CI, which installs them, fail instead."""
-    if tools and os.environ.get("CI"):
-        pytest.fail(f"{', '.join(tools)} missing on CI: {why}")
+    """Skip where system programs are missing."""
     if tools:
         pytest.skip(f"{', '.join(tools)} not installed: {why}")
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap servers of a real Apache Kafka."""
+def apache_kafka() -> None:
+    """Skips where there is none; tests that ask for it, or for a fixture below, carry the mark `kafka`."""
     need(missing_tools(), "this test starts a real Apache Kafka")
-    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
-    server.start()
-    yield server.bootstrap_servers
-    server.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """A real Apache Kafka of one broker, which also lets `KAFKA_USER` in by SASL."""
+    with KafkaCluster(tmp_path_factory.mktemp("kafka"), user=KAFKA_USER) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kafka(kafka_cluster: KafkaCluster) -> str:
+    """Its bootstrap servers, for clients that need not log in."""
+    return kafka_cluster.bootstrap_servers
 
 
 def _servers() -> set[int]:

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from ray_fer.action_units.blendshape_map import packaged_map
 from ray_fer.labels import AU_NAMES, EXPRESSIONS
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.stages import FaceResult
 from ray_fer.streaming.messages import ModelInfo
+from ray_fer.streaming.payload import Payload, PictureRequest
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
 from ray_fer.video.face_clip import FaceFrame
 
 
 class Recorder:
-    """Stages that see a face in payload b"<n>", none in b"none", and fail on b"broken"; class n wins for crop n."""
+    """Stages that see a face in content b"<n>", none in b"none", and fail on b"broken"; class n wins for crop n.
+
+    The content of a segment is that of its frames, joined by blanks.
+    """
 
     def __init__(self) -> None:
-        self.searched: list[bytes] = []
+        self.requests: list[PictureRequest] = []
         self.batches: list[int] = []
 
-    def find(self, payloads: list[bytes]) -> list[FaceResult]:
-        self.searched += payloads
-        return [self._one(payload) for payload in payloads]
+    def find(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
+        self.requests += requests
+        return [[self._one(content_of(request, index)) for index in request.indices] for request in requests]
 
-    def _one(self, payload: bytes) -> FaceResult:
-        if payload == b"broken":
+    def searched(self) -> list[bytes]:
+        return sorted(content_of(request, index) for request in self.requests for index in request.indices)
+
+    def _one(self, content: bytes) -> FaceResult:
+        if content == b"broken":
             return FaceResult(None, "the image data is damaged")
-        if payload == b"none":
+        if content == b"none":
             return FaceResult(None)
-        value = int(payload)
+        value = int(content)
         crop = np.full((224, 224, 3), value, np.uint8)
         return FaceResult(FaceFrame(crop, np.zeros((478, 3), np.float32), np.full(52, value / 10, np.float32)))
 
@@ -41,11 +51,20 @@ class Recorder:
         return Stages(self.find, self.classify, list(EXPRESSIONS), ModelInfo(name="m", version="1"))
 
 
-def windows_of(payloads: list[bytes], size: float = 2, stride: float = 1, frames: int = 2) -> list[Window]:
+def content_of(request: PictureRequest, index: int) -> bytes:
+    return request.payload.data.split()[index]
+
+
+def windows_of(contents: list[bytes], size: float = 2, stride: float = 1, frames: int = 2) -> list[Window]:
+    """A frame every second; several contents in one make a segment."""
     stream = StreamWindows("s", WindowConfig(size=size, stride=stride, frames=frames))
-    for second, payload in enumerate(payloads):
-        if payload:
-            stream.add(BufferedFrame(second * 1_000_000, second, payload))
+    second = 0
+    for content in contents:
+        payload = Payload("video/mp4" if b" " in content else "image/jpeg", content)
+        for index in range(len(content.split())):
+            stream.add(BufferedFrame(second * 1_000_000, second, payload, index))
+            second += 1
+        second += not content
     return stream.flush()
 
 
@@ -68,7 +87,17 @@ def test_a_frame_is_searched_once_however_many_windows_chose_it() -> None:
     windows = windows_of([b"1", b"2", b"3", b"4"])
     infer_windows(recorder.stages(), windows[:2])
     infer_windows(recorder.stages(), windows[2:])
-    assert sorted(recorder.searched) == [b"1", b"2", b"3", b"4"]
+    assert recorder.searched() == [b"1", b"2", b"3", b"4"]
+
+
+def test_the_frames_of_a_segment_are_one_request() -> None:
+    recorder = Recorder()
+    windows = windows_of([b"1", b"2 3 4 5", b"6"], size=3, stride=1, frames=3)
+    predictions = infer_windows(recorder.stages(), windows).predictions
+    assert [request.indices for request in recorder.requests] == [(0,), (0, 1, 2, 3), (0,)]
+    assert [p.expression for p in predictions[:1]] == [EXPRESSIONS[1]]
+    assert recorder.searched() == [b"1", b"2", b"3", b"4", b"5", b"6"]
+    assert [p.window.faces for p in predictions[:4]] == [3, 3, 3, 3]
 
 
 def test_windows_without_a_face_and_gaps_reach_no_model() -> None:
@@ -94,3 +123,43 @@ def test_a_broken_frame_is_reported_once_and_its_window_goes_on() -> None:
     assert [p.status for p in inference.predictions] == ["ok", "ok", "ok"]
     assert inference.predictions[0].window.faces == 1
     assert infer_windows(recorder.stages(), windows).broken == []
+
+
+def test_a_broken_segment_is_reported_once_however_many_of_its_frames_break() -> None:
+    recorder = Recorder()
+    windows = windows_of([b"1 broken 3 broken broken 2"], size=2, stride=1)
+    reported = [infer_windows(recorder.stages(), [window]).broken for window in windows]
+    assert [[(frame.seq, reason) for frame, reason in broken] for broken in reported if broken] == [
+        [(1, "the image data is damaged")]
+    ]
+    assert recorder.searched() == [b"1", b"2", b"3", b"broken", b"broken", b"broken"]
+
+
+def test_what_broke_is_reported_after_all_when_the_model_failed_in_between() -> None:
+    recorder = Recorder()
+    stages = recorder.stages()
+    windows = windows_of([b"broken", b"2"])
+
+    def fail(clips: list[np.ndarray]) -> np.ndarray:
+        raise RuntimeError("the model is away")
+
+    with pytest.raises(RuntimeError, match="away"):
+        infer_windows(replace(stages, classify=fail), windows)
+    assert [frame.seq for frame, _ in infer_windows(stages, windows).broken] == [0]
+    assert recorder.searched() == [b"2", b"broken"]
+
+
+def test_windows_that_nobody_shall_look_at() -> None:
+    recorder = Recorder()
+    one, two, three = windows_of([b"1", b"2", b"3"])
+    windows = [
+        replace(one, chosen=(), skipped=True),
+        replace(two, chosen=(), failed="out of memory"),
+        replace(three, session=4),
+    ]
+    predictions = infer_windows(recorder.stages(), windows).predictions
+    assert [(p.status, p.error, p.window.session) for p in predictions] == [
+        ("skipped", None, 0), ("failed", "out of memory", 0), ("ok", None, 4),
+    ]  # fmt: skip
+    assert [p.window.frames for p in predictions] == [2, 2, 1]
+    assert recorder.searched() == [b"3"]

@@ -10,7 +10,7 @@ from ray_fer.bundle import PACKAGED
 from ray_fer.serving.demo_streams import DemoStream
 from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.predict import predict_video
-from ray_fer.streaming.messages import FrameMessage
+from ray_fer.streaming.frame_message import FrameMessage
 from ray_fer.streaming.windows import WindowConfig
 from tests.predictions import prediction
 

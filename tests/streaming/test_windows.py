@@ -10,22 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
+from ray_fer.streaming.payload import Payload
+from ray_fer.streaming.windows import MAX_REORDER, BufferedFrame, Resume, StreamWindows, Window, WindowConfig
 from ray_fer.video.sampling import uniform_indices
 
 S = 1_000_000
 
 
 def frame(pts_us: int, seq: int = 0, offset: int = 0) -> BufferedFrame:
-    return BufferedFrame(pts_us, seq, b"", offset=offset)
+    return BufferedFrame(pts_us, seq, Payload("image/jpeg", b""), offset=offset)
 
 
-def run(config: WindowConfig, times: list[int]) -> tuple[list[Window], list[str]]:
+def run(config: WindowConfig, times: list[int], asked: list[bool] | None = None) -> tuple[list[Window], list[str]]:
+    """Windows and verdicts of frames with these times; `asked` says after which of them windows are taken."""
     windows = StreamWindows("s", config)
     out, verdicts = [], []
     for seq, pts in enumerate(times):
-        verdicts.append(windows.add(frame(pts, seq, seq)))
-        out += windows.ready()
+        # Numbered as they should have come, so that nothing looks like a restart.
+        verdicts.append(windows.add(frame(pts, 1 + sorted(range(len(times)), key=times.__getitem__).index(seq), seq)))
+        if asked is None or asked[seq]:
+            out += windows.ready()
     return out + windows.flush(), verdicts
 
 
@@ -66,14 +70,44 @@ def test_windows_of_a_live_clock_start_where_its_frames_do() -> None:
 
 def test_a_window_waits_for_late_frames_and_no_longer() -> None:
     windows = StreamWindows("s", WindowConfig(size=2, stride=2, allowed_lateness=0.5))
-    assert windows.add(frame(0, 0)) == "kept"
-    assert windows.add(frame(2_400_000, 1)) == "kept"
+    assert windows.add(frame(0, 1)) == "kept"
+    assert windows.add(frame(2_400_000, 4)) == "kept"
     assert windows.ready() == []
     assert windows.add(frame(1_900_000, 2)) == "kept"  # late, but within the allowance
-    assert windows.add(frame(2_500_000, 3)) == "kept"
+    assert windows.add(frame(2_500_000, 5)) == "kept"
+    assert windows.add(frame(1_950_000, 3)) == "late"  # although nobody has asked for the window yet
     (closed,) = windows.ready()
     assert closed.frames == 2
-    assert windows.add(frame(1_950_000, 4)) == "late"
+
+
+def test_a_frame_joins_only_those_of_its_windows_that_are_open() -> None:
+    windows = StreamWindows("s", WindowConfig(size=2, stride=1, allowed_lateness=0))
+    for number, pts in enumerate([0, 2 * S, 1_500_000]):  # the second seals window 0; the third is of 0 and 1
+        assert windows.add(frame(pts, (1, 3, 2)[number], number)) == "kept"
+    assert [(w.index, w.frames) for w in windows.flush()] == [(0, 1), (1, 2), (2, 1)]
+
+
+def test_a_frame_too_old_for_all_windows_is_late_or_begins_anew() -> None:
+    """Its number tells: delayed frames have one that was passed lately."""
+
+    def verdict(seq: int) -> str:
+        windows = StreamWindows("s", WindowConfig(size=1, stride=1, allowed_lateness=0))
+        for second in range(3):
+            assert windows.add(frame(second * S, 5000 + second)) == "kept"
+        return windows.add(frame(S // 2, seq))
+
+    assert verdict(0) == "restart"  # the stream counts from 0 again
+    assert verdict(5003) == "restart"  # the clock went back
+    assert verdict(5002 - MAX_REORDER - 1) == "restart"  # the frame with number 0 was lost
+    assert verdict(5001) == "late"
+    assert verdict(5002 - MAX_REORDER) == "late"
+
+
+def test_a_stream_may_count_anew_while_its_clock_runs_on() -> None:
+    windows = StreamWindows("s", WindowConfig(size=1, stride=1, allowed_lateness=0))
+    for second, seq in enumerate([800, 801, 0, 1]):
+        assert windows.add(frame(second * S, seq)) == "kept"
+    assert windows.add(frame(S // 2, 2)) == "restart"  # a number not seen since it counts anew
 
 
 def test_the_first_frame_to_come_need_not_be_the_oldest() -> None:
@@ -104,17 +138,18 @@ def test_limit_leaves_the_rest_for_later() -> None:
     windows = StreamWindows("s", WindowConfig(size=1, stride=1, allowed_lateness=0))
     for second in range(6):
         windows.add(frame(second * S, second, offset=second))
+    assert windows.waiting() == 5
     assert [w.index for w in windows.ready(2)] == [0, 1]
-    assert windows.oldest_offset() == 2
+    assert windows.resume(99) == Resume(next_index=2, offset=2, newest_us=S, highest=1)
     assert [w.index for w in windows.ready()] == [2, 3, 4]
     assert [w.index for w in windows.flush()] == [5]
-    assert windows.oldest_offset() is None
+    assert windows.resume(99) == Resume(next_index=6, offset=99, newest_us=5 * S, highest=5)
 
 
 def test_a_restarted_stream_does_not_repeat_windows() -> None:
-    windows = StreamWindows("s", WindowConfig(size=2, stride=1), next_index=3)
-    assert windows.add(frame(2_900_000)) == "late"
-    assert windows.add(frame(3_000_000, 1)) == "kept"
+    windows = StreamWindows("s", WindowConfig(size=2, stride=1), resume=Resume(3, 0, 3 * S, 10))
+    assert windows.add(frame(2_900_000, 9)) == "late"
+    assert windows.add(frame(3_000_000, 11)) == "kept"
     assert [w.index for w in windows.flush()] == [3]
 
 
@@ -124,7 +159,7 @@ def test_stride_beyond_size_is_refused() -> None:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[WindowConfig, list[int]]:
+def streams(draw: st.DrawFn) -> tuple[WindowConfig, list[int], list[bool]]:
     stride = draw(st.sampled_from([0.5, 1.0, 2.0]))
     size = stride * draw(st.sampled_from([1, 2, 5]))
     lateness = draw(st.sampled_from([0.0, 0.5, 3.0]))
@@ -133,15 +168,18 @@ def streams(draw: st.DrawFn) -> tuple[WindowConfig, list[int]]:
     if draw(st.booleans()):
         times.sort()
     config = WindowConfig(size=size, stride=stride, frames=frames, allowed_lateness=lateness, max_gap_windows=1000)
-    return config, times
+    return config, times, draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times)))
 
 
 @settings(max_examples=300, deadline=None)
 @given(streams())
-def test_against_a_slow_model(case: tuple[WindowConfig, list[int]]) -> None:
-    """The model keeps every frame for ever and asks, after each, which windows the watermark has passed."""
-    config, times = case
-    got, verdicts = run(config, times)
+def test_against_a_slow_model(case: tuple[WindowConfig, list[int], list[bool]]) -> None:
+    """The model keeps every frame for ever and asks, after each, which windows the watermark has passed.
+
+    When the windows are asked for makes no difference.
+    """
+    config, times, asked = case
+    got, verdicts = run(config, times, asked)
     size, stride, late_by = config.size_us, config.stride_us, config.lateness_us
     kept: list[tuple[int, int]] = []
     expected: dict[int, list[tuple[int, int]]] = {}
@@ -159,7 +197,8 @@ def test_against_a_slow_model(case: tuple[WindowConfig, list[int]]) -> None:
             next_index += 1
 
     for seq, pts in enumerate(times):
-        if next_index is not None and pts // stride < next_index:
+        last_end = pts // stride * stride + size
+        if last_end <= newest - late_by or (next_index is not None and pts // stride < next_index):
             expected_verdicts.append("late")
         else:
             kept.append((pts, seq))

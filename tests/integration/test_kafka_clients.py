@@ -1,0 +1,73 @@
+"""The clients of the stream worker on a real Apache Kafka: fencing by instance, and compression."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from kafka.errors import KafkaError
+
+from ray_fer.streaming.kafka import assign_all, consumer, worker_producer
+from ray_fer.streaming.kafka_settings import KafkaSettings
+from ray_fer.streaming.topics import create_topics
+
+
+@pytest.fixture
+def settings(kafka: str) -> KafkaSettings:
+    run = uuid.uuid4().hex[:8]
+    one = KafkaSettings(
+        bootstrap_servers=kafka,
+        group=run,
+        frames_topic=f"{run}-frames",
+        predictions_topic=f"{run}-predictions",
+        dead_letter_topic=f"{run}-dead",
+        partitions=1,
+    )
+    create_topics(one)
+    return one
+
+
+def values(settings: KafkaSettings, count: int) -> list[bytes]:
+    """The first `count` committed records of the predictions topic."""
+    reader = consumer(settings, consumer_timeout_ms=20_000)
+    assign_all(reader, settings.predictions_topic)
+    found = [record.value for _, record in zip(range(count), reader, strict=False)]
+    reader.close(autocommit=False)
+    return found
+
+
+def test_a_new_process_of_an_instance_fences_the_old_one(settings: KafkaSettings) -> None:
+    named = settings.model_copy(update={"instance": "worker-0"})
+    old = worker_producer(named)
+    old.init_transactions()
+    old.begin_transaction()
+    old.send(settings.predictions_topic, b"of the old one").get(10)
+    new = worker_producer(named)
+    new.init_transactions()
+    new.begin_transaction()
+    new.send(settings.predictions_topic, b"of the new one").get(10)
+    new.commit_transaction()
+    with pytest.raises(KafkaError):
+        old.commit_transaction()
+    old.close(timeout=5)
+    new.close()
+    assert values(settings, 1) == [b"of the new one"]
+
+
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_compressed_results_are_read(settings: KafkaSettings, guarantee: str, compression: str) -> None:
+    chosen = settings.model_copy(update={"processing_guarantee": guarantee, "compression": compression})
+    # The last one is compressed to less than the limit of the topic, 1 MiB, and larger than that when read.
+    sent = [b"a" * 1000, b"b" * 100_000, b"c" * 3_000_000]
+    writer = worker_producer(chosen)
+    if guarantee == "exactly_once":
+        writer.init_transactions()
+        writer.begin_transaction()
+    for value in sent:
+        writer.send(settings.predictions_topic, value)
+    if guarantee == "exactly_once":
+        writer.commit_transaction()
+    writer.flush()
+    writer.close()
+    assert values(settings, 3) == sent

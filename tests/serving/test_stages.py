@@ -1,0 +1,72 @@
+"""The face stage on what records carry: images, segments and references, whole and broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ray_fer.serving.stages import FaceResult, FaceStage
+from ray_fer.streaming.payload import Payload, PictureRequest
+from ray_fer.streaming.references import ReferencePolicy
+from ray_fer.streaming.source import segment_messages, video_messages
+
+
+@pytest.fixture(scope="module")
+def allowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `stage` may read from."""
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture(scope="module")
+def stage(allowed: Path) -> Iterator[FaceStage]:
+    one = FaceStage(ReferencePolicy(prefixes=[str(allowed)]))
+    yield one
+    one.close()
+
+
+def same_faces(one: list[FaceResult], other: list[FaceResult]) -> bool:
+    """Whether both show a face in the same place in every frame, up to what encoding moves landmarks by: 2 pixels."""
+    return all(
+        a.face is not None and b.face is not None and np.abs(a.face.landmarks - b.face.landmarks)[:, :2].mean() < 2
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_frames_of_a_segment_show_what_single_images_show(stage: FaceStage, media: Path) -> None:
+    path = media / "single_face.mp4"
+    images = [message.source() for message in video_messages(path, "s")]
+    segment = next(segment_messages(path, "s", 1)).source()
+    wanted = (0, 12, 25)
+    single = stage.find([PictureRequest(images[index], (0,)) for index in wanted])
+    (together,) = stage.find([PictureRequest(segment, wanted)])
+    assert same_faces(together, [result for (result,) in single])
+
+
+def test_results_lie_where_they_were_asked_for(stage: FaceStage, allowed: Path, media: Path, jpeg: bytes) -> None:
+    face = next(video_messages(media / "single_face.mp4", "s")).payload
+    file = allowed / "face.jpg"
+    file.write_bytes(face)
+    requests = [
+        PictureRequest(Payload("image/jpeg", jpeg), (0,)),
+        PictureRequest(Payload("video/mp4", b"\0\0\0\x08ftyp"), (3, 5, 9)),
+        PictureRequest(Payload("image/jpeg", b"", f"file://{file}"), (0,)),
+        PictureRequest(Payload("image/jpeg", b"", "file:///etc/hostname"), (0,)),
+        PictureRequest(Payload("image/jpeg", face), (0,)),
+    ]
+    none, broken, fetched, forbidden, whole = stage.find(requests)
+    assert none == [FaceResult(None)]
+    assert [result.face for result in broken] == [None] * 3
+    assert all("not a readable video" in (result.error or "") for result in broken)
+    assert "add it with --allow-reference" in (forbidden[0].error or "")
+    assert same_faces(fetched, whole)
+    assert stage.find([]) == []
+
+
+def test_by_default_no_reference_is_followed(media: Path) -> None:
+    stage = FaceStage()
+    ((result,),) = stage.find([PictureRequest(Payload("image/jpeg", b"", f"file://{media}/multi_face.jpg"), (0,))])
+    stage.close()
+    assert "add it with --allow-reference" in (result.error or "")
