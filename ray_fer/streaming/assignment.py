@@ -63,4 +63,4 @@ class Assignment(ConsumerRebalanceListener):
         if committed is None or committed.offset is None or committed.offset < 0:
             return None, PartitionProgress(self._config, 0, remembered)
         handled = handled_from(committed.offset, committed.metadata)
-        return committed.offset, PartitionProgress(self._config, handled, remembered)
+        return committed.offset, PartitionProgress(self._config, handled, remembered, committed.offset)

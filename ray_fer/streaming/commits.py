@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from ray_fer.streaming.faults import fault_point
@@ -69,19 +72,40 @@ class ExactlyOnce:
         self._writer.begin_transaction()
         fault_point("after-begin")
         try:
-            _send(self._writer, self._settings, turn)
+            sent = _send(self._writer, self._settings, turn)
             fault_point("after-send")
             if turn.offsets:
                 self._writer.send_offsets_to_transaction(dict(turn.offsets), turn.membership)
             fault_point("after-offsets")
+            self._acknowledged(sent)
             self._writer.commit_transaction()
         except KafkaError:
-            self._writer.abort_transaction()
+            with contextlib.suppress(KafkaError):  # the broker may have aborted it already
+                self._writer.abort_transaction()
             raise
         fault_point("after-commit")
 
+    def _acknowledged(self, sent: list[Any]) -> None:
+        """Wait for the broker's word on all that was sent; raise the first refusal.
+
+        `commit_transaction` of kafka-python (3.0.12) reports success when the broker has aborted the transaction, as it
+        does with one that takes too long: the client begins a new epoch, in which there is nothing to commit.
+        """
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for one in sent:
+            one.add_both(answers.put)
+        deadline = time.monotonic() + self._settings.transaction_timeout_ms / 1000
+        for _ in sent:
+            try:
+                answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise KafkaTimeoutError("the transaction took longer than transaction_timeout_ms") from None
+            if isinstance(answer, Exception):
+                raise answer
+
     def close(self) -> None:
-        """See `Output`."""
+        """See `Output`. What is not committed is dropped; to flush it, as closing does, may take forever."""
+        self._writer._sender.force_close()
         self._writer.close(timeout=5)
 
 

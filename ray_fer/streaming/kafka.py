@@ -11,12 +11,28 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
+from kafka.net.compat import KafkaNetClient
 
 from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
 _BOOTSTRAP_MS = 10_000
 _NOTED = 20
+
+
+class _RetryingClient(KafkaNetClient):
+    """Says that a node is not ready where kafka-python raises.
+
+    With the exception its transactional sender (3.0.12) drops the request that it was about to send, so whoever waits
+    for the answer waits forever; told that the node is not ready it asks for the coordinator and sends again.
+    """
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except KafkaConnectionError:
+            time.sleep(0.1)
+            return False
 
 
 class BrokerError(RuntimeError):
@@ -117,6 +133,7 @@ def worker_producer(settings: KafkaSettings) -> KafkaProducer:
     }
     if settings.processing_guarantee == "exactly_once":
         arguments["transactional_id"] = settings.transactional_id()
+        arguments["kafka_client"] = _RetryingClient
         arguments["transaction_timeout_ms"] = settings.transaction_timeout_ms
     return producer(settings, **arguments)
 

@@ -46,8 +46,15 @@ class PartitionProgress:
     `remembered` are the records of the state topic: stream id -> bytes. Bytes that are not ours are told and ignored.
     """
 
-    def __init__(self, config: WindowConfig, handled: int = 0, remembered: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        config: WindowConfig,
+        handled: int = 0,
+        remembered: Mapping[str, bytes] | None = None,
+        offset: int | None = None,
+    ) -> None:
         self._config = config
+        self._offset = handled if offset is None else offset
         self._looked_s = 0.0
         self._live: dict[str, Stream] = {}
         self._idle: OrderedDict[str, tuple[Stream, float]] = OrderedDict()
@@ -130,7 +137,13 @@ class PartitionProgress:
         return len(self._live), len(self._idle)
 
     def commit_offset(self) -> int:
-        """The offset that may be committed: nothing an open window needs lies before it."""
+        """The offset that may be committed: nothing an open window needs lies before it.
+
+        As long as the part that is read again is not through, that is where it began: frames of streams that have not
+        come up yet may lie anywhere in it.
+        """
+        if not self._caught_up:
+            return self._offset
         needed = [offset for stream in self._live.values() if (offset := stream.needed()) is not None]
         return min([self.handled, *needed])
 

@@ -177,7 +177,8 @@ class StreamWorker:
             # By position, which also passes over what is no record for us, such as the markers of transactions.
             unread = 0 if end is None else max(0, end - consumer.position(partition))
             lag += unread
-            if not unread and not full:
+            # Before the first answer to a fetch nothing is known, least of all that there is nothing to read.
+            if end is not None and not unread and not full:
                 progress.looked(min(elapsed, _LONGEST_TURN_S))
         self.statistics.observe(lag, self._partitions.values())
 

@@ -24,13 +24,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 from pydantic import BaseModel
 
 from ray_fer.streaming import faults
 from ray_fer.streaming.broker import _die_with_parent
-from ray_fer.streaming.kafka import assign_all, consumer, producer
+from ray_fer.streaming.kafka import consumer, producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.options import StreamOptions
@@ -229,7 +229,7 @@ class Scene:
         letters: list[Any] = []
         with contextlib.closing(consumer(self.settings)) as reader:
             topics = (self.settings.predictions_topic, self.settings.dead_letter_topic)
-            reader.assign([one for topic in topics for one in assign_all(reader, topic)])
+            reader.assign([TopicPartition(one, number) for one in topics for number in range(self.settings.partitions)])
 
             def read() -> None:
                 for partition, records in reader.poll(timeout_ms=100).items():
@@ -250,8 +250,15 @@ class Scene:
             assert statuses <= {0, 137, -signal.SIGKILL}, f"exit statuses {statuses}; see the logs in {self._folder}"
 
             # All that was written, committed or not: past a transaction that is open nobody could read.
+            ends: dict[TopicPartition, int] = {}
+
+            def ends_known() -> bool:
+                with contextlib.suppress(KafkaError):  # it may ask a broker that is dead
+                    ends.update(other.end_offsets(reader.assignment()))
+                return bool(ends)
+
             with contextlib.closing(consumer(self.settings, isolation_level="read_uncommitted")) as other:
-                ends = other.end_offsets(reader.assignment())
+                wait_for(ends_known, "no broker tells where the topics end")
 
             def at_end() -> bool:
                 read()
