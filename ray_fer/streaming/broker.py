@@ -50,7 +50,7 @@ class EmbeddedBroker:
                 [str(binary), "broker", "--listener-url", url, "--advertised-listener-url", url,
                  "--storage-engine", "memory://tansu/", "--silent"],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self._folder.name, env={},
-                start_new_session=True, preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                start_new_session=True, preexec_fn=die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
@@ -94,6 +94,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end the broker if its owner is killed outright (prctl PR_SET_PDEATHSIG)."""
+def die_with_parent() -> None:
+    """Have the kernel end a new process if its owner is killed outright (prctl PR_SET_PDEATHSIG; `preexec_fn`)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)

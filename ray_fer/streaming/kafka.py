@@ -194,7 +194,9 @@ def assign_all(reader: KafkaConsumer, topic: str, timeout_s: float = 10.0) -> li
     """Assign all partitions of `topic` to a consumer outside any group. Raises BrokerError for an unknown topic."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        partitions = reader.partitions_for_topic(topic)
+        partitions = None
+        with contextlib.suppress(KafkaConnectionError):  # the broker that was asked may be one that is down
+            partitions = reader.partitions_for_topic(topic)
         if partitions:
             assigned = [TopicPartition(topic, number) for number in sorted(partitions)]
             reader.assign(assigned)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -21,7 +21,7 @@ from ray_fer.streaming.kafka_settings import OVERHEAD_BYTES, KafkaSettings
 
 FRAMES_RETENTION_HOURS = 24.0
 RESULTS_RETENTION_HOURS = 7 * 24.0
-_FORGET_S = 10.0
+_LEARN_S, _FORGET_S = 10.0, 10.0
 
 # A state partition is read from its beginning when a worker takes it over, and compaction passes over the newest
 # segment: small segments and an eager cleaner keep that to tens of megabytes. Kafka's defaults are 1 GiB and 0.5.
@@ -65,14 +65,20 @@ def create_topics(
     default. Raises BrokerError when the broker refuses, or when topics that were there do not fit.
     """
     with admin(settings) as client:
-        existing = _partition_counts(client, settings)
+        existing = {name: len(topic["partitions"]) for name, topic in _metadata(client, settings).items()}
         wanted = _wanted(settings, existing.get(settings.frames_topic, settings.partitions), retention_hours)
         missing = {name: how | {"replication_factor": replicas} for name, how in wanted.items() if name not in existing}
         if missing:
             for topic in client.create_topics(missing, raise_errors=False)["topics"]:
                 _raise_unless(topic, TopicAlreadyExistsError)  # another worker that starts now may have been faster
             client.wait_for_topics(list(missing))
-        wrong = problems(settings, _describe(client, settings))
+        deadline = time.monotonic() + _LEARN_S
+        while True:
+            wrong = problems(settings, _describe(client, settings))
+            # Each question may go to another broker, and one may not have heard of a new topic yet.
+            if all(problem.about != "missing" for problem in wrong) or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
     if wrong:
         raise BrokerError("; ".join(problem.text for problem in wrong))
     return list(missing)
@@ -81,7 +87,7 @@ def create_topics(
 def delete_topics(settings: KafkaSettings) -> list[str]:
     """Delete the four topics with all their records; returns the names of those that were there."""
     with admin(settings) as client:
-        names = sorted(_partition_counts(client, settings))
+        names = sorted(_metadata(client, settings))
         answer = client.delete_topics(names, raise_errors=False)["topics"] if names else []
         for topic in answer:
             _raise_unless(topic, UnknownTopicOrPartitionError)
@@ -160,17 +166,19 @@ def _milliseconds(hours: float) -> str:
     return str(round(hours * 3_600_000))
 
 
-def _partition_counts(client: KafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
+def _metadata(client: KafkaAdminClient, settings: KafkaSettings) -> dict[str, Any]:
+    """What the broker that is asked knows of those of the four topics that it knows."""
     # Only of topics that exist: a broker may create a topic that it is asked about.
     names = sorted(set(client.list_topics()) & set(settings.topics()))
-    return {topic["name"]: len(topic["partitions"]) for topic in client.describe_topics(names)} if names else {}
+    described = client.describe_topics(names) if names else []
+    return {topic["name"]: topic for topic in described if topic["partitions"]}
 
 
 def _describe(client: KafkaAdminClient, settings: KafkaSettings) -> dict[str, Topic]:
-    counts = _partition_counts(client, settings)
+    described = _metadata(client, settings)
+    counts = {name: len(topic["partitions"]) for name, topic in described.items()}
     if not counts:
         return {}
-    described = {topic["name"]: topic for topic in client.describe_topics(list(counts))}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
     configs = client.describe_configs(resources, config_filter="all").get("topic", {})
     partitions = [TopicPartition(name, number) for name, count in counts.items() for number in range(count)]

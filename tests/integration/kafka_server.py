@@ -17,7 +17,7 @@ from typing import TypeVar
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from ray_fer.streaming.broker import _die_with_parent, free_port
+from ray_fer.streaming.broker import die_with_parent, free_port
 from ray_fer.streaming.kafka import BrokerError, check_broker
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class KafkaCluster:
         command = [*_JAVA, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{download()}/*", *arguments]
         with (self._home(number) / "kafka.log").open("ab") as log:
             return subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
             )
 
     def _launch(self, number: int) -> None:

@@ -29,7 +29,7 @@ from kafka.errors import KafkaError
 from pydantic import BaseModel
 
 from ray_fer.streaming import faults
-from ray_fer.streaming.broker import _die_with_parent
+from ray_fer.streaming.broker import die_with_parent
 from ray_fer.streaming.kafka import consumer, producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
@@ -95,7 +95,7 @@ class WorkerProcess:
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=REPOSITORY, env=environment,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )  # fmt: skip
 
     def wait_until_asked(self, times: int = 1) -> None:

@@ -32,7 +32,7 @@ from ray_fer.streaming.worker import Inference, StreamWorker
 CONFIG = WindowConfig(allowed_lateness=0.2, idle_timeout=1.5)
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 def settings(request: pytest.FixtureRequest) -> Iterator[KafkaSettings]:
     """Topics of its own on each of the two brokers."""
     run = uuid.uuid4().hex[:8]
@@ -261,9 +261,9 @@ def test_windows_that_are_too_old_are_skipped_where_the_newest_matter(settings: 
     assert worker.statistics.skipped == worker.statistics.streams["s"].skipped == skipped
 
 
-def test_a_stopped_group_can_be_sent_back(settings: KafkaSettings, jpeg: bytes, request: pytest.FixtureRequest) -> None:
-    if "embedded" in request.node.name:
-        pytest.skip("the embedded broker does not describe groups")
+@pytest.mark.kafka
+@pytest.mark.parametrize("settings", ["kafka"], indirect=True)  # the embedded broker does not describe groups
+def test_a_stopped_group_can_be_sent_back(settings: KafkaSettings, jpeg: bytes) -> None:
     with running(settings):
         send(settings, frames(jpeg, "s", tenths(0, 7)))
         predictions_of(settings, 7)
