@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.kafka_server import KafkaCluster, missing_tools
+from ray_fer.streaming.apache_kafka import KafkaCluster, missing_tools
 
 REPOSITORY = Path(__file__).parents[2]
 KAFKA_USER = ("alice", "looking-glass")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ray_fer.streaming.apache_kafka import KafkaCluster
 from ray_fer.streaming.faults import POINTS
-from tests.integration.kafka_server import KafkaCluster
 from tests.integration.stream_faults import Scene
 from tests.integration.stream_traffic import Result, Traffic, table
 

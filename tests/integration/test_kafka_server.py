@@ -10,8 +10,8 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaTimeoutError
 
+from ray_fer.streaming.apache_kafka import KafkaCluster
 from tests.integration.conftest import KAFKA_USER, REPOSITORY
-from tests.integration.kafka_server import KafkaCluster
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])

@@ -22,6 +22,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ray_fer.cli import app
+from ray_fer.streaming.apache_kafka import KafkaCluster
 from ray_fer.streaming.broker import EmbeddedBroker
 from ray_fer.streaming.kafka import admin, producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
@@ -34,7 +35,6 @@ from ray_fer.streaming.messages import (
 )
 from ray_fer.streaming.topics import create_topics, describe_topics
 from tests.integration.conftest import KAFKA_USER
-from tests.integration.kafka_server import KafkaCluster
 
 DAY_MS = 24 * 3_600_000
 

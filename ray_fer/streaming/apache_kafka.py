@@ -1,4 +1,7 @@
-"""A real Apache Kafka for tests: one or three KRaft nodes on free loopback ports. Needs Java 17 and Maven."""
+"""A real Apache Kafka for benchmarks and tests: one or three KRaft nodes on free loopback ports.
+
+Needs Java 17 and Maven, which fetches Kafka itself once. Not for production: its data goes when it stops.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -24,11 +27,14 @@ T = TypeVar("T")
 
 VERSION = "4.3.1"
 _PATIENCE_S = 90.0
-_JAVA = ["java", "-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+_SMALL = ("-Xms64m", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Starts soon and needs little memory."""
+FAST = ("-Xms512m", "-Xmx512m", "-XX:+UseG1GC")
+"""Compiled fully, as a server's: for benchmarks."""
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
-  <groupId>ray-fer</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><packaging>pom</packaging>
+  <groupId>ray-fer</groupId><artifactId>local-kafka</artifactId><version>1</version><packaging>pom</packaging>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
     <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
@@ -58,11 +64,15 @@ class KafkaCluster:
     """A context manager. Every node is broker and controller, so three of them do without any one.
 
     Brokers are numbered from 1; everything they write lies in `folder`. With `user`, a name and its password, they
-    listen at `secure_servers` as well, where clients have to log in by SASL (PLAIN or SCRAM-SHA-256).
+    listen at `secure_servers` as well, where clients have to log in by SASL (PLAIN or SCRAM-SHA-256). `java` are
+    options of its Java machine.
     """
 
-    def __init__(self, folder: Path, brokers: int = 1, user: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, brokers: int = 1, user: tuple[str, str] | None = None, java: Sequence[str] = _SMALL
+    ) -> None:
         self._folder = folder
+        self._java_options = java
         self._user = user
         self._numbers = range(1, brokers + 1)
         ports: set[int] = set()
@@ -135,7 +145,14 @@ class KafkaCluster:
         return (self._home(number) / "kafka.log").read_text(errors="replace")[-3000:]
 
     def _java(self, number: int, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [*_JAVA, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{download()}/*", *arguments]
+        command = [
+            "java",
+            *self._java_options,
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp",
+            f"{download()}/*",
+            *arguments,
+        ]
         with (self._home(number) / "kafka.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent
