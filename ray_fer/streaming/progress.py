@@ -136,6 +136,11 @@ class PartitionProgress:
         """How many streams are live, and how many are silent and remembered."""
         return len(self._live), len(self._idle)
 
+    def held(self) -> tuple[int, int]:
+        """How many frames are in memory, and how many bytes their payloads have. Walks over all of them."""
+        held = [stream.held() for stream in self._live.values()]
+        return sum(frames for frames, _ in held), sum(size for _, size in held)
+
     def commit_offset(self) -> int:
         """The offset that may be committed: nothing an open window needs lies before it.
 

@@ -94,6 +94,11 @@ class Stream:
         """The smallest log offset that an open window still needs; None when nothing is buffered."""
         return min((session.resume(0).offset for session in self._sessions if len(session)), default=None)
 
+    def held(self) -> tuple[int, int]:
+        """As `StreamWindows.held`."""
+        held = [session.held() for session in self._sessions]
+        return sum(frames for frames, _ in held), sum(size for _, size in held)
+
     def remember(self, handled: int) -> bytes:
         """What a later worker needs to go on, when everything given out so far is committed with it."""
         lines = []

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ray_fer.streaming.payload import Payload
-from ray_fer.streaming.windows import MAX_REORDER, BufferedFrame, Resume, StreamWindows, Window, WindowConfig
-from ray_fer.video.sampling import uniform_indices
+from ray_fer.streaming.windows import LET_GO, MAX_REORDER, BufferedFrame, Resume, StreamWindows, Window, WindowConfig
 
 S = 1_000_000
 
@@ -34,12 +33,18 @@ def run(config: WindowConfig, times: list[int], asked: list[bool] | None = None)
 
 
 def slow_choice(times: list[int], start: int, config: WindowConfig) -> list[int]:
-    """The frames nearest to the points of the stream's grid; by count where frames do not fill the window."""
+    """The frames nearest to the points of the stream's grid; where frames do not fill the window, each of those beside
+    a point about equally often."""
     step = Fraction(config.size_us, config.frames)
-    if times[0] - start > step or start + config.size_us - times[-1] > step:
-        return uniform_indices(len(times), config.frames).tolist()
     points = [int(j * step) for j in range(10_000) if start <= j * step < start + config.size_us]
     assert len(points) == config.frames
+    if times[0] - start > step or start + config.size_us - times[-1] > step:
+        beside = set()
+        for p in points:
+            beside |= {max((i for i in range(len(times)) if times[i] < p), default=None)}
+            beside |= {min((i for i in range(len(times)) if times[i] >= p), default=None)}
+        there = sorted(beside - {None})
+        return [there[int((j + 0.5) * len(there) / config.frames)] for j in range(config.frames)]
     return [min(range(len(times)), key=lambda i, p=p: (abs(times[i] - p), times[i])) for p in points]
 
 
@@ -215,3 +220,29 @@ def test_against_a_slow_model(case: tuple[WindowConfig, list[int], list[bool]]) 
         if inside:
             chosen = [inside[i] for i in slow_choice([pts for pts, _ in inside], window.start_us, config)]
             assert [f.pts_us for f in window.chosen] == [pts for pts, _ in chosen]
+        assert all(f.payload is not LET_GO for f in window.chosen)
+
+
+def test_pictures_that_no_window_can_choose_are_let_go_of() -> None:
+    windows = StreamWindows("s", WindowConfig())
+    most = 0
+    for number in range(60 * 30):
+        windows.add(BufferedFrame(number * S // 30, number, Payload("image/jpeg", bytes(100))))
+        windows.ready()
+        frames, held = windows.held()
+        most = max(most, held)
+        assert held < 100 * 45
+    assert frames >= 150  # they are counted still
+    assert most > 100 * 30  # two for each of 3.2 points a second, for 5.5 s
+
+
+def test_a_frame_that_comes_late_is_no_reason_to_let_go_of_what_a_sealed_window_chose() -> None:
+    windows = StreamWindows("s", WindowConfig(size=2, stride=1, frames=2, allowed_lateness=0))
+    for number, pts in enumerate([0, S - 200_000, S + 200_000, 2 * S]):
+        windows.add(frame(pts, number, number))
+    assert windows.waiting() == 1  # window 0 is sealed; its point at 1 s has neighbours of 0.2 s
+    windows.add(frame(S - 100_000, 4, 4))
+    windows.add(frame(S + 100_000, 5, 5))  # nearer, and only of window 1
+    first, *_ = windows.flush()
+    assert [f.pts_us for f in first.chosen] == [0, S - 200_000]
+    assert all(f.payload is not LET_GO for f in first.chosen)
