@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ray_fer.cli.bench import bench_preprocess, bench_train
+from ray_fer.cli.bench_stream import bench_stream
 from ray_fer.cli.compare import compare
 from ray_fer.cli.crossval import crossval
 from ray_fer.cli.curate import curate
@@ -18,6 +19,7 @@ from ray_fer.cli.models import models
 from ray_fer.cli.pipeline import aus, preprocess, priors
 from ray_fer.cli.reproduce import reproduce
 from ray_fer.cli.search import search
+from ray_fer.cli.soak_stream import soak_stream
 from ray_fer.cli.stream import produce
 from ray_fer.cli.stream_topics import topics
 from ray_fer.cli.stream_watch import tail
@@ -28,6 +30,7 @@ __all__ = [
     "app",
     "aus",
     "bench_preprocess",
+    "bench_stream",
     "bench_synth",
     "bench_train",
     "calibrate_blendshapes",
@@ -36,6 +39,7 @@ __all__ = [
     "preprocess",
     "reproduce",
     "serve",
+    "soak_stream",
     "train",
 ]
 

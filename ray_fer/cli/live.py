@@ -119,6 +119,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="address of the dashboard")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port of the dashboard")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, help="stream workers, which share the topic's partitions: at most one for each")
+    ] = 1,
     face_replicas: Annotated[int | None, typer.Option(min=1, help="face stage replicas (default: one per CPU)")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="run until interrupted, or leave it running")] = True,
 ) -> None:
@@ -160,7 +163,7 @@ def serve(
         for partition, offset in rewind(settings, start).items():
             print(f"{partition.topic}[{partition.partition}] is read again from offset {offset}")
     with ray_session():
-        serve_stream(folder, settings, options, host, port, face_replicas, wait)
+        serve_stream(folder, settings, options, host, port, workers, face_replicas, wait)
 
 
 @exit_on_bad_input

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def topics(
     bootstrap_servers: Brokers = None,
     kafka_config: KafkaConfig = None,
+    topic: Annotated[str | None, typer.Option(help="frames topic (default: of the settings)")] = None,
     create: Annotated[bool, typer.Option("--create", help="make the topics that are missing")] = False,
     partitions: Annotated[int | None, typer.Option(min=1, help="with --create: partitions of new topics")] = None,
     retention_hours: Annotated[
@@ -45,8 +46,9 @@ def topics(
     if create and delete:
         raise ValueError("give one of --create and --delete")
     settings = KafkaSettings.read(
-        kafka_config, bootstrap_servers=bootstrap_servers, partitions=partitions, max_message_bytes=max_message_bytes
-    )
+        kafka_config, bootstrap_servers=bootstrap_servers, frames_topic=topic, partitions=partitions,
+        max_message_bytes=max_message_bytes,
+    )  # fmt: skip
     if delete and not yes:
         raise ValueError(f"this deletes {', '.join(settings.topics())} with all their records: add --yes")
     check_broker(settings.bootstrap_servers)
@@ -76,7 +78,7 @@ def topics(
 def topics_table(names: Sequence[str], found: Mapping[str, Topic], wrong: Sequence[Problem]) -> Table:
     """One row per topic; a topic that is missing has dashes."""
     table = Table(expand=False)
-    for name in ("topic", "partitions", "replicas", "retention", "largest message", "records", "sizes agree"):
+    for name in ("topic", "partitions", "replicas", "retention", "largest message", "offsets", "sizes agree"):
         table.add_column(
             name, justify="left" if name in ("topic", "retention", "sizes agree") else "right", no_wrap=True
         )
@@ -93,7 +95,7 @@ def topics_table(names: Sequence[str], found: Mapping[str, Topic], wrong: Sequen
             str(topic.replicas),
             retention_text(topic),
             "not told" if limit is None else f"{limit:,} B",
-            f"{topic.records:,}",
+            f"{topic.offsets:,}",
             "no" if name in oversized else "not told" if limit is None else "yes",
         )
     return table

@@ -12,9 +12,8 @@ their clips each, since a machine's clock is not the same from minute to minute:
 from __future__ import annotations
 
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -24,13 +23,13 @@ from statistics import fmean, harmonic_mean
 import av
 import cv2
 import numpy as np
-import psutil
 
 from ray_fer.datasets.manifest import Clip, write_manifest
 from ray_fer.datasets.synthfer import generate
 from ray_fer.datasets.synthfer.plan import SynthOptions, plan
 from ray_fer.preprocessing.clips import ClipOptions, preprocess
 from ray_fer.preprocessing.frame_aus import extract_frame_aus
+from ray_fer.process_use import peak_memory
 from ray_fer.video.clip_frames import clip_frames
 from ray_fer.video.decode import iter_frames
 from ray_fer.video.face_clip import clip_faces
@@ -142,37 +141,6 @@ def ours(manifest: Path, clips: int, output: Path) -> tuple[Speed, Memory]:
     if summary.failed:
         raise RuntimeError(f"{len(summary.failed)} clips failed, the first: {summary.failed[0].reason}")
     return Speed("ray_fer", clips / elapsed, {}), Memory(clips, round(peak() / 1e6, 1))
-
-
-@contextmanager
-def peak_memory(every_s: float = 1.0) -> Iterator[Callable[[], float]]:
-    """Yields a function that gives the most bytes that this process and its descendants held since."""
-    most, stop = 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not stop.wait(every_s):
-            most = max(most, _tree_bytes())
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield lambda: most
-    finally:
-        most = max(most, _tree_bytes())
-        stop.set()
-        thread.join()
-
-
-def _tree_bytes() -> float:
-    total = 0.0
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        try:
-            total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return total
 
 
 def warm_up(manifest: Path, output: Path) -> None:

@@ -1,28 +1,34 @@
-"""The web page of the live system: a reader of the predictions topic behind FastAPI and a WebSocket."""
+"""The web page of the live system: predictions through a WebSocket, and the figures of the stream workers."""
 
 # No `from __future__ import annotations` here: Serve pickles the class by value, and FastAPI could not resolve
 # annotations that are strings by then.
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, HTTPException, Query, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from ray import serve
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from ray_fer.serving.metrics import CONTENT_TYPE, exposition
 from ray_fer.streaming.kafka import assign_all, consumer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
+from ray_fer.streaming.statistics import total
 
+_LOG = logging.getLogger(__name__)
 _STATIC = Path(__file__).parent / "static"
 _KEPT = 20_000
 _PUSH_EVERY_S = 0.2
+_WORKERS_ANSWER_S = 3.0
 
 app = FastAPI(title="ray_fer")
 app.mount("/static", StaticFiles(directory=_STATIC))
@@ -33,8 +39,8 @@ app.mount("/static", StaticFiles(directory=_STATIC))
 class Dashboard:
     """Serves the page, recent predictions, and new ones over a WebSocket. Keeps the last 20,000 predictions."""
 
-    def __init__(self, worker: DeploymentHandle, settings: dict[str, Any]) -> None:
-        self._worker = worker
+    def __init__(self, workers: DeploymentHandle, settings: dict[str, Any]) -> None:
+        self._workers = workers
         self._recent: deque[tuple[int, Prediction]] = deque(maxlen=_KEPT)
         self._count = 0
         self._unreadable = 0
@@ -62,9 +68,32 @@ class Dashboard:
 
     @app.get("/api/statistics")
     async def statistics(self) -> dict[str, Any]:
-        """Counters of one stream worker, and how many predictions this page has read."""
-        counters = await self._worker.statistics.remote()
-        return {"worker": counters, "predictions": self._count, "unreadable": self._unreadable}
+        """Counters of all stream workers and of each, by replica, and how many predictions this page has read."""
+        workers = dict(await self._ask("statistics"))
+        return {
+            "total": total(workers.values()),
+            "workers": workers,
+            "predictions": self._count,
+            "unreadable": self._unreadable,
+        }
+
+    @app.get("/api/streams")
+    async def streams(
+        self, limit: Annotated[int, Query(ge=1, le=1000)] = 100, offset: Annotated[int, Query(ge=0)] = 0
+    ) -> list[dict[str, Any]]:
+        """Figures of single streams, those heard of last first.
+
+        A worker knows its latest 1,000 streams. One that went from a worker to another is listed with both, each with
+        what it has counted.
+        """
+        answers = await self._ask("newest_streams", limit + offset)
+        found = [{"replica": replica} | stream for replica, streams in answers for stream in streams]
+        return sorted(found, key=lambda stream: -stream["heard_at"])[offset : offset + limit]
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics(self) -> Response:
+        """The counters of the stream workers for Prometheus."""
+        return Response(exposition(dict(await self._ask("statistics"))), media_type=CONTENT_TYPE)
 
     @app.websocket("/ws")
     async def updates(self, socket: WebSocket) -> None:
@@ -80,6 +109,24 @@ class Dashboard:
                 await asyncio.sleep(_PUSH_EVERY_S)
         except (WebSocketDisconnect, RuntimeError):  # the browser went away; RuntimeError if it did so mid-send
             return
+
+    async def _ask(self, method: str, *arguments: Any) -> list[tuple[str, Any]]:
+        """The answers of all stream workers, with their replicas; without those that end just now.
+
+        503 when one does not answer: sums without it would be wrong, and Serve is about to replace it.
+        """
+        try:
+            answers = await self._workers.broadcast(method, *arguments).results_async(
+                timeout_s=_WORKERS_ANSWER_S, return_exceptions=True
+            )
+        except DeploymentUnavailableError:
+            return []
+        except TimeoutError:
+            raise HTTPException(503, "a stream worker does not answer; Serve replaces it if it stays so") from None
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                _LOG.warning("a stream worker did not answer: %s", answer)
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
 
     def _since(self, number: int) -> list[tuple[int, Prediction]]:
         fresh = []

@@ -1,6 +1,6 @@
 """The Ray Serve graph: stream worker -> face stage -> expression stage, and the dashboard in front.
 
-frames topic -> StreamWorker --> Faces (N replicas)
+frames topic -> StreamWorkers -> Faces (N replicas)
                           |  `-> Expressions (batched)
                           `-> predictions topic -> Dashboard (HTTP, WebSocket)
 """
@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import ray
+import torch
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from ray_fer.bundle import load_bundle
+from ray_fer.models.transform import TransformConfig
 from ray_fer.serving.dashboard import Dashboard
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage
@@ -27,7 +30,9 @@ from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.streaming.windows import Window
 from ray_fer.streaming.worker import Inference, StreamWorker
 
+# A turn's work in as few calls as keep several replicas busy: a call costs some milliseconds, whatever it carries.
 _FACES_PER_CALL = 16
+_CLIPS_PER_CALL = 16
 _STAGE_TIMEOUT_S = 120.0
 
 
@@ -35,8 +40,9 @@ _STAGE_TIMEOUT_S = 120.0
 class Faces:
     """Replica of the face stage."""
 
-    def __init__(self, references: dict[str, Any]) -> None:
-        self._stage = FaceStage(ReferencePolicy(**references))
+    def __init__(self, transform: dict[str, Any], references: dict[str, Any]) -> None:
+        torch.set_num_threads(1)
+        self._stage = FaceStage(TransformConfig(**transform), ReferencePolicy(**references))
 
     def find(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
         return self._stage.find(requests)
@@ -45,16 +51,15 @@ class Faces:
         self._stage.close()
 
 
-@serve.deployment(max_ongoing_requests=64, ray_actor_options={"num_cpus": 0.3})
+@serve.deployment(max_ongoing_requests=2, ray_actor_options={"num_cpus": 0.3})
 class Expressions:
-    """Replica of the expression stage. Serve gathers single windows into batches."""
+    """Replica of the expression stage."""
 
     def __init__(self, bundle: str, threads: int) -> None:
         self._stage = ExpressionStage(bundle, threads)
 
-    @serve.batch(max_batch_size=16, batch_wait_timeout_s=0.02)
-    async def classify(self, clips: list[np.ndarray]) -> list[np.ndarray]:
-        return list(self._stage.probabilities(clips))
+    def classify(self, clips: list[np.ndarray]) -> np.ndarray:
+        return self._stage.probabilities(clips)
 
     def describe(self) -> tuple[list[str], int, ModelInfo]:
         """Classes, frames per window, and model name and version."""
@@ -64,15 +69,23 @@ class Expressions:
 @serve.deployment(
     max_ongoing_requests=8,
     health_check_period_s=2,
+    health_check_timeout_s=10,
     graceful_shutdown_timeout_s=20,
     ray_actor_options={"num_cpus": 0.1},
 )
 class Stream:
-    """Runs a StreamWorker on a thread of its own; Serve restarts the replica when that thread dies."""
+    """Runs a StreamWorker on a thread of its own; Serve restarts the replica when that thread dies.
+
+    A replica that Serve takes away, for scaling down, an update or a node that is drained, leaves the group first, so
+    the others have its partitions within a heartbeat. One whose process is ended from outside cannot, not even by
+    SIGTERM, which Ray takes for itself: nothing is lost or repeated then, but its partitions wait for as long as
+    `session_timeout_ms`.
+    """
 
     def __init__(
         self, faces: DeploymentHandle, expressions: DeploymentHandle, settings: dict[str, Any], options: dict[str, Any]
     ) -> None:
+        self._replica = serve.get_replica_context().replica_tag
         self._faces = faces
         self._expressions = expressions
         self._error: BaseException | None = None
@@ -85,9 +98,13 @@ class Stream:
         if not self._thread.is_alive():
             raise RuntimeError("the stream worker has ended") from self._error
 
-    def statistics(self) -> dict[str, Any]:
-        """Counters of the worker, without those of single streams."""
-        return self._worker.statistics.summary()
+    def statistics(self) -> tuple[str, dict[str, Any]]:
+        """This replica, and what its worker has counted, without single streams."""
+        return self._replica, self._worker.statistics.summary()
+
+    def newest_streams(self, limit: int) -> tuple[str, list[dict[str, Any]]]:
+        """This replica, and figures of the streams that it heard of last."""
+        return self._replica, self._worker.statistics.newest_streams(limit)
 
     def __del__(self) -> None:
         # Serve drains requests, not consumers: finish the turn, commit and leave the group here.
@@ -108,12 +125,18 @@ class Stream:
         return infer_windows(self._stages, windows)
 
     def _find_faces(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
-        calls = [self._faces.find.remote(chunk) for chunk in chunks(requests, _FACES_PER_CALL)]
-        return [result for call in calls for result in call.result(timeout_s=_STAGE_TIMEOUT_S)]
+        statistics = self._worker.statistics
+        with statistics.stage("faces", sum(len(request.indices) for request in requests)):
+            calls = [self._faces.find.remote(chunk) for chunk in chunks(requests, _FACES_PER_CALL)]
+            found = [results for call in calls for results in call.result(timeout_s=_STAGE_TIMEOUT_S)]
+        statistics.faces_found += sum(result.face is not None for results in found for result in results)
+        return found
 
     def _classify(self, clips: list[np.ndarray]) -> np.ndarray:
-        calls = [self._expressions.classify.remote(clip) for clip in clips]
-        return np.stack([call.result(timeout_s=_STAGE_TIMEOUT_S) for call in calls])
+        with self._worker.statistics.stage("expressions", len(clips)):
+            starts = range(0, len(clips), _CLIPS_PER_CALL)
+            calls = [self._expressions.classify.remote(clips[start : start + _CLIPS_PER_CALL]) for start in starts]
+            return np.concatenate([call.result(timeout_s=_STAGE_TIMEOUT_S) for call in calls])
 
 
 def face_replicas() -> int:
@@ -122,11 +145,27 @@ def face_replicas() -> int:
 
 
 def build_app(
-    bundle: str, settings: KafkaSettings, options: StreamOptions, faces: int, threads: int = 1
+    bundle: str, settings: KafkaSettings, options: StreamOptions, faces: int, workers: int = 1, threads: int = 1
 ) -> serve.Application:
-    """The Serve application; its route serves the dashboard."""
+    """The Serve application; its route serves the dashboard.
+
+    Several workers are dynamic members of their group: ValueError for `instance` with more than one. Serve has no
+    lasting name for a replica to derive theirs from. Its id is new after a restart, and its rank is another replica's
+    after scaling down, which would then shut out the one that joined under that name. A dynamic member that ends says
+    goodbye, so the others have its partitions at once and read their own on meanwhile.
+    """
+    if workers > 1 and settings.instance is not None:
+        raise ValueError(
+            f"instance {settings.instance!r} is the name of a single worker, and there are {workers}: leave out "
+            "instance in the Kafka settings, or run one worker"
+        )
     # mypy does not follow class decorators: to it these are plain classes.
-    face_stage = Faces.options(num_replicas=faces).bind(options.references.model_dump())  # type: ignore[attr-defined]
+    transform = load_bundle(bundle).config.preprocessing.model_dump()
+    face_stage = Faces.options(num_replicas=faces).bind(  # type: ignore[attr-defined]
+        transform, options.references.model_dump()
+    )
     expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
-    worker = Stream.bind(face_stage, expressions, settings.model_dump(), options.model_dump())  # type: ignore[attr-defined]
-    return Dashboard.bind(worker, settings.model_dump())  # type: ignore[attr-defined]
+    stream = Stream.options(num_replicas=workers).bind(  # type: ignore[attr-defined]
+        face_stage, expressions, settings.model_dump(), options.model_dump()
+    )
+    return Dashboard.bind(stream, settings.model_dump())  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ def predict_video(bundle: str | Path, video: str | Path, config: WindowConfig | 
     if config.frames != expressions.frames:
         raise ValueError(f"windows of {config.frames} frames, but the model reads {expressions.frames}")
     windows = StreamWindows(Path(video).name, config)
-    faces = FaceStage()
+    faces = FaceStage(expressions.transform)
     try:
         stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
         for message in video_messages(video, windows.stream_id):

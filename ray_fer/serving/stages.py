@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from ray_fer.bundle import load_bundle
 from ray_fer.models.batch import ClipBatch
-from ray_fer.models.transform import normalise, prepare
+from ray_fer.models.transform import TransformConfig, normalise, prepare
 from ray_fer.streaming.messages import ModelInfo
 from ray_fer.streaming.payload import PictureRequest, decode
 from ray_fer.streaming.references import ReferencePolicy
@@ -31,10 +31,13 @@ class FaceResult:
 class FaceStage:
     """Encoded images and video segments -> aligned faces. Holds one FaceFinder; one caller at a time.
 
-    Payloads by reference are fetched where `references` allows it; by default it allows none.
+    Crops are cut and resized here as the model reads them, uint8 [canvas,canvas,3]: once for a frame and not once for
+    each window that chose it, and less has to be sent. Payloads by reference are fetched where `references` allows it;
+    by default it allows none.
     """
 
-    def __init__(self, references: ReferencePolicy | None = None) -> None:
+    def __init__(self, transform: TransformConfig, references: ReferencePolicy | None = None) -> None:
+        self._transform = transform
         self._references = references or ReferencePolicy()
         self._finder = FaceFinder()
 
@@ -52,7 +55,11 @@ class FaceStage:
     def _one(self, picture: np.ndarray | MediaError) -> FaceResult:
         if isinstance(picture, MediaError):
             return FaceResult(None, picture.reason)
-        return FaceResult(find_face(self._finder, picture))
+        face = find_face(self._finder, picture)
+        if face is None:
+            return FaceResult(None)
+        (canvas,) = prepare(torch.from_numpy(face.crop[None]), self._transform)
+        return FaceResult(replace(face, crop=canvas.permute(1, 2, 0).contiguous().numpy()))
 
 
 class ExpressionStage:
@@ -65,11 +72,14 @@ class ExpressionStage:
         self.classes = self._bundle.config.classes
         self.frames = self._bundle.config.preprocessing.frames
         self.info = ModelInfo(name=self._bundle.config.name, version=self._bundle.config.version)
+        self.transform = self._bundle.config.preprocessing
 
     @torch.inference_mode()
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Crops uint8 [T,224,224,3] of each clip -> float32 [N,C]. No culture label: the global prior answers."""
-        transform = self._bundle.config.preprocessing
-        prepared = torch.stack([prepare(torch.from_numpy(clip), transform) for clip in clips])
-        output = self._bundle.model(ClipBatch(frames=normalise(prepared, transform)))
+        """Crops of the face stage, uint8 [T,canvas,canvas,3] of each clip -> float32 [N,C].
+
+        No culture label: the global prior answers.
+        """
+        canvases = torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3)
+        output = self._bundle.model(ClipBatch(frames=normalise(canvases, self.transform)))
         return output.logits.float().softmax(dim=1).numpy()

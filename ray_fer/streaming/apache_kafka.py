@@ -64,13 +64,20 @@ class KafkaCluster:
     """A context manager. Every node is broker and controller, so three of them do without any one.
 
     Brokers are numbered from 1; everything they write lies in `folder`. With `user`, a name and its password, they
-    listen at `secure_servers` as well, where clients have to log in by SASL (PLAIN or SCRAM-SHA-256). `java` are
-    options of its Java machine.
+    listen at `secure_servers` as well, where clients have to log in by SASL (PLAIN or SCRAM-SHA-256); over TLS with
+    `certificate`, a PEM file of the brokers' private key (PKCS 8) and certificates. `java` are options of its Java
+    machine.
     """
 
     def __init__(
-        self, folder: Path, brokers: int = 1, user: tuple[str, str] | None = None, java: Sequence[str] = _SMALL
+        self,
+        folder: Path,
+        brokers: int = 1,
+        user: tuple[str, str] | None = None,
+        certificate: Path | None = None,
+        java: Sequence[str] = _SMALL,
     ) -> None:
+        self._certificate = certificate
         self._folder = folder
         self._java_options = java
         self._user = user
@@ -111,6 +118,10 @@ class KafkaCluster:
         for number in self._numbers:
             self._launch(number)
         self._wait()
+
+    def pids(self) -> list[int]:
+        """Of the brokers that run."""
+        return [process.pid for process in self._processes.values()]
 
     def start_broker(self, number: int) -> None:
         """Start one again that was killed; it has joined the others when this returns."""
@@ -189,9 +200,10 @@ class KafkaCluster:
         raise RuntimeError(f"Kafka gave no answer within {_PATIENCE_S:g} s, or a broker ended:\n{logs}")
 
     def _properties(self, number: int) -> dict[str, object]:
-        plain, secure, controller = self._ports[number]
-        listeners = {"PLAINTEXT": plain} | ({"SECURE": secure} if self._user else {})
+        plain, secure_port, controller = self._ports[number]
+        listeners = {"PLAINTEXT": plain} | ({"SECURE": secure_port} if self._user else {})
         addresses = [f"{name}://127.0.0.1:{port}" for name, port in listeners.items()]
+        secure = "SASL_SSL" if self._certificate else "SASL_PLAINTEXT"
         replicas = min(3, len(self._numbers))
         properties: dict[str, object] = {
             "process.roles": "broker,controller",
@@ -200,7 +212,7 @@ class KafkaCluster:
             "controller.listener.names": "CONTROLLER",
             "listeners": ",".join([*addresses, f"CONTROLLER://127.0.0.1:{controller}"]),
             "advertised.listeners": ",".join(addresses),
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_PLAINTEXT",
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{secure}",
             "log.dirs": self._home(number) / "data",
             "default.replication.factor": replicas,
             "min.insync.replicas": min(2, replicas),
@@ -227,5 +239,10 @@ class KafkaCluster:
                 "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
                 "listener.name.secure.plain.sasl.jaas.config": login,
                 "listener.name.secure.scram-sha-256.sasl.jaas.config": scram,
+            }
+        if self._certificate:
+            properties |= {
+                "listener.name.secure.ssl.keystore.type": "PEM",
+                "listener.name.secure.ssl.keystore.location": self._certificate,
             }
         return properties

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
 
+from ray_fer.streaming.attempts import StoppedError
 from ray_fer.streaming.progress import PartitionProgress, handled_from
 from ray_fer.streaming.state_topic import StateReader
 from ray_fer.streaming.windows import WindowConfig
@@ -16,10 +19,13 @@ class Assignment(ConsumerRebalanceListener):
     """Notes which partitions came and went, for the worker's thread to act on.
 
     The client calls the listener's methods on its own I/O thread, where nothing may block; `apply` and `reload` run on
-    the worker's.
+    the worker's. They wait for the broker until there is an answer or `stopped` says that nobody needs one.
     """
 
-    def __init__(self, consumer: KafkaConsumer, reader: StateReader, config: WindowConfig) -> None:
+    def __init__(
+        self, consumer: KafkaConsumer, reader: StateReader, config: WindowConfig, stopped: Callable[[], bool]
+    ) -> None:
+        self._stopped = stopped
         self._consumer = consumer
         self._reader = reader
         self._config = config
@@ -58,9 +64,17 @@ class Assignment(ConsumerRebalanceListener):
 
     def _load(self, partition: TopicPartition) -> tuple[int | None, PartitionProgress]:
         # The order matters (`progress`): the offset is stable only when no transaction on it is pending any more.
-        committed = self._consumer.committed(partition, metadata=True)
+        committed = self._committed(partition)
         remembered = self._reader.read(partition.partition)
         if committed is None or committed.offset is None or committed.offset < 0:
             return None, PartitionProgress(self._config, 0, remembered)
         handled = handled_from(committed.offset, committed.metadata)
         return committed.offset, PartitionProgress(self._config, handled, remembered, committed.offset)
+
+    def _committed(self, partition: TopicPartition) -> Any:
+        while True:
+            try:
+                return self._consumer.committed(partition, metadata=True, timeout_ms=1000)
+            except KafkaTimeoutError:
+                if self._stopped():
+                    raise StoppedError("stopped while the position of a partition was asked for") from None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ray_fer.streaming.messages import Prediction
+from ray_fer.streaming.references import StoreAwayError
 from ray_fer.streaming.windows import BufferedFrame, Window
 
 _LOG = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Inference:
 
 
 class StoppedError(RuntimeError):
-    """The worker was told to stop while the model did not answer."""
+    """The worker was told to stop while it waited for something that may never come."""
 
 
 class Attempts:
@@ -39,6 +40,8 @@ class Attempts:
     it, and is given out as `failed` (`Window.failed` is the reason; `infer` is asked last about such a window). While
     none is answered the model is away, and everything waits; a batch of a single window, which has no other to compare
     with, is given up after some five minutes.
+
+    `StoreAwayError` is no fault of a window, so it is waited out for as long as it lasts.
     """
 
     def __init__(self, infer: Callable[[Sequence[Window]], Inference]) -> None:
@@ -65,11 +68,12 @@ class Attempts:
             errors = self._round(windows, answers)
             if not errors:
                 return _joined([answers[place] for place in range(len(windows))])
-            if len(windows) == 1 or self._alive(windows, answers):
-                alone.update(errors.keys())
+            blamed = [place for place, error in errors.items() if not isinstance(error, StoreAwayError)]
+            if blamed and (len(windows) == 1 or self._alive(windows, answers)):
+                alone.update(blamed)
             most = _ALONE if len(windows) > 1 else _ALONE_OF_ONE
             for place, error in errors.items():
-                if alone[place] >= most:
+                if alone[place] >= most and place in blamed:
                     window = windows[place]
                     _LOG.warning("window %d of stream %s breaks the model: %s", window.index, window.stream_id, error)
                     reason = str(error) or type(error).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,11 +14,14 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
 from ray_fer.streaming.faults import fault_point
-from ray_fer.streaming.kafka import worker_producer
+from ray_fer.streaming.kafka import BrokerError, worker_producer
+from ray_fer.streaming.kafka_client import drop
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Headers, Prediction
+from ray_fer.streaming.topics import describe_topics
 
-_FLUSH_S = 60.0
+_ANSWER_S = 10.0
+_USUAL_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,25 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: Headers
+
+    def fitting(self, largest: int) -> DeadLetter:
+        """For a topic whose largest record is `largest`: without its value where that is too much, and, where it still
+        is, without the record's own headers and key. Then its reason says so; its headers keep where the record lies.
+        """
+        if self._size() <= largest:
+            return self
+        *own, (name, reason), topic, partition, offset = self.headers
+        told = f"; its {len(self.value or b'')} bytes are left out, as the dead-letter topic takes no record so large"
+        short = DeadLetter(self.key or b"", None, [*own, (name, reason + told.encode()), topic, partition, offset])
+        if short._size() <= largest:
+            return short
+        told += ", nor are its headers and key here"
+        return DeadLetter(b"", None, [(name, reason + told.encode()), topic, partition, offset])
+
+    def _size(self) -> int:
+        """Bytes of the record and its batch, or a few more."""
+        headers = sum(len(name.encode()) + len(content) + 10 for name, content in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + 200
 
 
 @dataclass
@@ -48,7 +70,10 @@ class Output(Protocol):
     """Where turns go."""
 
     def commit(self, turn: Turn) -> None:
-        """Make the turn visible. Raises KafkaError; then nothing of it may be counted on."""
+        """Make the turn visible; a dead letter that its topic cannot take goes out shortened.
+
+        Raises KafkaError, within seconds also when no broker answers; then nothing of the turn may be counted on.
+        """
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -64,20 +89,27 @@ class ExactlyOnce:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
+        self._largest_letter = _largest_letter(settings)
         self._writer = worker_producer(settings)
-        self._writer.init_transactions()
+        try:
+            self._writer.init_transactions()
+        except KafkaError:
+            drop(self._writer)
+            raise
 
     def commit(self, turn: Turn) -> None:
         """See `Output`."""
         self._writer.begin_transaction()
         fault_point("after-begin")
         try:
-            sent = _send(self._writer, self._settings, turn)
+            sent = _send(self._writer, self._settings, turn, self._largest_letter)
             fault_point("after-send")
             if turn.offsets:
                 self._writer.send_offsets_to_transaction(dict(turn.offsets), turn.membership)
             fault_point("after-offsets")
-            self._acknowledged(sent)
+            # `commit_transaction` of kafka-python (3.0.12) reports success when the broker has aborted the transaction,
+            # as it does with one that takes too long: the client begins a new epoch, where there is nothing to commit.
+            _wait(sent, self._writer.remaining_s())
             self._writer.commit_transaction()
         except KafkaError:
             with contextlib.suppress(KafkaError):  # the broker may have aborted it already
@@ -85,28 +117,9 @@ class ExactlyOnce:
             raise
         fault_point("after-commit")
 
-    def _acknowledged(self, sent: list[Any]) -> None:
-        """Wait for the broker's word on all that was sent; raise the first refusal.
-
-        `commit_transaction` of kafka-python (3.0.12) reports success when the broker has aborted the transaction, as it
-        does with one that takes too long: the client begins a new epoch, in which there is nothing to commit.
-        """
-        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for one in sent:
-            one.add_both(answers.put)
-        deadline = time.monotonic() + self._settings.transaction_timeout_ms / 1000
-        for _ in sent:
-            try:
-                answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise KafkaTimeoutError("the transaction took longer than transaction_timeout_ms") from None
-            if isinstance(answer, Exception):
-                raise answer
-
     def close(self) -> None:
-        """See `Output`. What is not committed is dropped; to flush it, as closing does, may take forever."""
-        self._writer._sender.force_close()
-        self._writer.close(timeout=5)
+        """See `Output`. What is not committed is dropped."""
+        drop(self._writer)
 
 
 class AtLeastOnce:
@@ -114,35 +127,46 @@ class AtLeastOnce:
 
     def __init__(self, settings: KafkaSettings, consumer: KafkaConsumer) -> None:
         self._settings = settings
+        self._largest_letter = _largest_letter(settings)
         self._writer = worker_producer(settings)
         self._consumer = consumer
 
     def commit(self, turn: Turn) -> None:
         """See `Output`."""
         fault_point("after-begin")
-        sent = _send(self._writer, self._settings, turn)
-        self._writer.flush(timeout=_FLUSH_S)
-        for one in sent:
-            one.get(timeout=_FLUSH_S)
+        _wait(_send(self._writer, self._settings, turn, self._largest_letter), _ANSWER_S)
         fault_point("after-send")
         if turn.offsets:
-            self._consumer.commit(dict(turn.offsets))
+            self._consumer.commit(dict(turn.offsets), timeout_ms=1000 * _ANSWER_S)
         fault_point("after-offsets")
         fault_point("after-commit")
 
     def close(self) -> None:
         """See `Output`."""
-        self._writer.close(timeout=5)
+        drop(self._writer)
 
 
-def _send(writer: Any, settings: KafkaSettings, turn: Turn) -> list[Any]:
+def _largest_letter(settings: KafkaSettings) -> int:
+    """The largest record of the dead-letter topic: what the broker says, or what brokers usually allow.
+
+    It is asked beforehand: a record that the broker refuses takes its whole transaction with it, and again next time.
+    """
+    limit = None
+    with contextlib.suppress(BrokerError):  # it may be that we are not allowed to ask
+        letters = describe_topics(settings).get(settings.dead_letter_topic)
+        limit = letters and letters.max_message_bytes
+    return min(settings.dead_letter_bytes, limit or _USUAL_LIMIT)
+
+
+def _send(writer: Any, settings: KafkaSettings, turn: Turn, largest_letter: int) -> list[Any]:
+    """Hand a turn to the producer; what is given will hold the broker's word on each record."""
     sent = [
         writer.send(settings.predictions_topic, prediction.to_bytes(), prediction.stream_id.encode())
         for prediction in turn.predictions
     ]
     sent += [
         writer.send(settings.dead_letter_topic, letter.value, letter.key, headers=letter.headers)
-        for letter in turn.dead
+        for letter in (one.fitting(largest_letter) for one in turn.dead)
     ]
     sent += [
         writer.send(settings.state_topic, state, stream_id.encode(), partition=partition.partition)
@@ -150,3 +174,18 @@ def _send(writer: Any, settings: KafkaSettings, turn: Turn) -> list[Any]:
         for stream_id, state in streams.items()
     ]
     return sent
+
+
+def _wait(sent: Sequence[Any], seconds: float) -> None:
+    """Wait for the broker's word on all that was sent; raise the first refusal, or KafkaTimeoutError."""
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for one in sent:
+        one.add_both(answers.put)
+    deadline = time.monotonic() + seconds
+    for _ in sent:
+        try:
+            answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise KafkaTimeoutError(f"the broker did not acknowledge what was sent within {seconds:.0f} s") from None
+        if isinstance(answer, Exception):
+            raise answer

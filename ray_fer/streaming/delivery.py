@@ -40,7 +40,8 @@ class Delivery:
         with admin(settings) as client:
             if settings.frames_topic not in client.list_topics():
                 raise BrokerError(
-                    f"there is no topic {settings.frames_topic!r}; `ray-fer stream topics --create` makes it"
+                    f"there is no topic {settings.frames_topic!r}; "
+                    f"`ray-fer stream topics --create --topic {settings.frames_topic}` makes it"
                 )
         return cls(producer(settings), settings.frames_topic)
 

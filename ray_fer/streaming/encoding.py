@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ray_fer.streaming.frame_message import FrameMessage
-from ray_fer.streaming.source import JPEG_QUALITY
+from ray_fer.streaming.source import JPEG_QUALITY, jpeg_messages
 from ray_fer.video.decode import Frame
-from ray_fer.video.images import encode_jpeg
 from ray_fer.video.segments import encode_segments
 
 
@@ -25,9 +24,7 @@ class Encoding:
         The end of `frames` ends the last segment.
         """
         if self.segment_seconds is None:
-            for frame in frames:
-                data = encode_jpeg(frame.image, self.quality)
-                yield FrameMessage(stream_id, frame.pts_us, frame.index, "image/jpeg", data)
+            yield from jpeg_messages(stream_id, frames, self.quality)
             return
         for segment in encode_segments(frames, self.segment_seconds):
             yield FrameMessage(stream_id, segment.pts_us, segment.first, "video/mp4", segment.data)

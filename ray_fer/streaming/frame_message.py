@@ -75,7 +75,7 @@ class FrameMessage:
 
         The packets of a segment tell its times; it is decoded only where they do not (VP8). A segment by reference is
         fetched for them and stays in `source()`. Raises MessageError when the segment is broken or over a limit, or
-        when the policy (by default: none) forbids the reference.
+        when the policy (by default: none) forbids the reference, and StoreAwayError when its store does not answer.
         """
         source, policy = self._source, policy or ReferencePolicy()
         try:

@@ -11,28 +11,15 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, SaslAuthenticationFailedError
-from kafka.net.compat import KafkaNetClient
+from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
+from ray_fer.streaming.kafka_client import Client, TransactionalClient, TransactionalProducer, connected
 from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
-_BOOTSTRAP_MS = 10_000
 _NOTED = 20
-
-
-class _RetryingClient(KafkaNetClient):
-    """Says that a node is not ready where kafka-python raises.
-
-    With the exception its transactional sender (3.0.12) drops the request that it was about to send, so whoever waits
-    for the answer waits forever; told that the node is not ready it asks for the coordinator and sends again.
-    """
-
-    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
-        try:
-            return bool(super().await_ready(node_id, timeout_ms))
-        except KafkaConnectionError:
-            time.sleep(0.1)
-            return False
+_PATIENCE_MS = 10_000
+_OUTAGES: dict[str, Any] = {"bootstrap_timeout_ms": _PATIENCE_MS, "reconnect_backoff_max_ms": 5000}
+"""While no broker answers: whoever waits for one can soon be stopped, and one that is back is soon found."""
 
 
 class BrokerError(RuntimeError):
@@ -95,7 +82,7 @@ def consumer(settings: KafkaSettings, **overrides: Any) -> KafkaConsumer:
         "fetch_max_wait_ms": 100,
         "max_poll_records": settings.max_poll_records,
     }
-    return KafkaConsumer(**(client_arguments(settings) | arguments | overrides))
+    return connected(KafkaConsumer, Client, **(client_arguments(settings) | _OUTAGES | arguments | overrides))
 
 
 def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
@@ -116,33 +103,38 @@ def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
 
 def producer(settings: KafkaSettings, **overrides: Any) -> KafkaProducer:
     """An idempotent producer of frames, which are compressed already; `overrides` are kafka-python arguments."""
+    return connected(KafkaProducer, Client, **(_producing(settings) | overrides))
+
+
+def _producing(settings: KafkaSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "max_request_size": settings.max_message_bytes,
         "allow_auto_create_topics": False,
         "linger_ms": 5,
     }
-    return KafkaProducer(**(client_arguments(settings) | arguments | overrides))
+    return client_arguments(settings) | _OUTAGES | arguments
 
 
 def worker_producer(settings: KafkaSettings) -> KafkaProducer:
     """The stream worker's producer: of predictions, state and dead letters. Transactional for `exactly_once`."""
-    arguments: dict[str, Any] = {
+    arguments = _producing(settings) | {
         "max_request_size": settings.dead_letter_bytes,
+        "max_block_ms": _PATIENCE_MS,
         "linger_ms": 0,
         "compression_type": settings.compression,
     }
-    if settings.processing_guarantee == "exactly_once":
-        arguments["transactional_id"] = settings.transactional_id()
-        arguments["kafka_client"] = _RetryingClient
-        arguments["transaction_timeout_ms"] = settings.transaction_timeout_ms
-    return producer(settings, **arguments)
+    if settings.processing_guarantee == "at_least_once":
+        return connected(KafkaProducer, Client, **arguments)
+    arguments["transactional_id"] = settings.transactional_id()
+    arguments["transaction_timeout_ms"] = settings.transaction_timeout_ms
+    return connected(TransactionalProducer, TransactionalClient, **arguments)
 
 
 @contextlib.contextmanager
 def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
     """An admin client; what goes wrong with it is a BrokerError (see `one_line_errors`)."""
     with one_line_errors(settings):
-        client = KafkaAdminClient(**client_arguments(settings), bootstrap_timeout_ms=_BOOTSTRAP_MS)
+        client = connected(KafkaAdminClient, Client, **(client_arguments(settings) | _OUTAGES))
         try:
             yield client
         finally:
@@ -160,21 +152,20 @@ def one_line_errors(settings: KafkaSettings) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        causes = [error, *noted.errors]
-        refused = next((one for one in causes if isinstance(one, SaslAuthenticationFailedError)), None)
-        if refused is not None:
-            text = f"user {settings.sasl_username!r} is not let in; correct sasl_username, password or sasl_mechanism"
-        elif isinstance(error, KafkaTimeoutError) and noted.errors:
+        text = one_line(error)
+        if isinstance(error, KafkaTimeoutError) and noted.errors:
             text = (
                 f"{noted.errors[0]}; is security_protocol {settings.security_protocol} right for this listener, and "
                 "are the settings that begin with sasl_ and ssl_?"
             )
-        else:
-            # Without the requests and responses that follow in some of them.
-            text = str(error).split(": Request '")[0]
         raise BrokerError(f"{settings.bootstrap_servers}: {text}") from error
     finally:
         log.removeHandler(noted)
+
+
+def one_line(error: KafkaError) -> str:
+    """The error's text, without the requests and responses that follow in some of them."""
+    return str(error).split(": Request '")[0]
 
 
 class _Noted(logging.Handler):

@@ -80,7 +80,8 @@ def decode(request: PictureRequest, policy: ReferencePolicy) -> Iterator[tuple[i
     """(index, picture uint8 [H,W,3] RGB) for each index of `request`, once each, one in memory at a time.
 
     A reference is fetched first; a segment is decoded once, and only what its wanted frames need. Nothing is raised for
-    a broken payload: each index that cannot be given has the error in the place of its picture.
+    a broken payload: each index that cannot be given has the error in the place of its picture. Raises StoreAwayError
+    when the store of a reference does not answer.
     """
     missing = set(request.indices)
     name = request.payload.uri or request.payload.content_type

@@ -7,7 +7,9 @@ URI only the path below the prefix is used.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from contextlib import ExitStack
 from functools import lru_cache
@@ -22,6 +24,21 @@ from ray_fer.video.limits import MediaError
 
 SCHEMES = ("file", "s3", "gs")
 MAX_URI_CHARACTERS = 2048
+
+# What the stores' own libraries say when they got no answer (AWS: curl's errors; HTTP 408, 429 and 5xx; gRPC's names).
+_NO_ANSWER = re.compile(
+    r"NETWORK_CONNECTION|curlCode|HTTP status (408|429|5\d\d)|SLOW_DOWN|THROTTLING|SERVICE_UNAVAILABLE|"
+    r"INTERNAL_FAILURE|REQUEST_TIMEOUT|Status\((UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|INTERNAL)"
+)
+_NO_DISK = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE}
+
+
+class StoreAwayError(Exception):
+    """The store does not answer now, or cannot be opened, whatever file is asked for: no fault of the reference.
+
+    Not a MediaError, which would bury a good reference, and no OSError, which says something about one file. Whoever
+    fetches tries again later, for as long as it takes.
+    """
 
 
 class ReferencePolicy(BaseModel):
@@ -80,7 +97,10 @@ def locate(uri: str, policy: ReferencePolicy) -> tuple[str, tuple[str, ...]]:
 
 
 def fetch(uri: str, policy: ReferencePolicy) -> bytes:
-    """The file that a URI names. Raises MediaError when the policy forbids it, or when it cannot be read.
+    """The file that a URI names.
+
+    Raises MediaError when the policy forbids it, or when it cannot be read: it does not exist, may not be read, is too
+    large. Raises StoreAwayError when the store does not answer.
 
     A local file must be a regular one and, with all links followed, lie below its prefix. No more than the policy's
     `max_bytes` are kept.
@@ -96,7 +116,12 @@ def fetch(uri: str, policy: ReferencePolicy) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(uri, "the referenced file does not exist") from None
     except (OSError, pa.ArrowException) as error:
-        raise MediaError(uri, f"the referenced file cannot be read: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        # Without the name, which its sender chose, and could choose to look like an answer that is missing.
+        said = str(error).replace("/".join([*folder.names, *names]), "")
+        if getattr(error, "errno", None) in _NO_DISK or _NO_ANSWER.search(said):
+            raise StoreAwayError(f"{uri}: the store does not answer: {text}") from error
+        raise MediaError(uri, f"the referenced file cannot be read: {text}") from error
 
 
 @lru_cache(maxsize=16)
@@ -104,7 +129,8 @@ def _store(prefix: str) -> pafs.FileSystem:
     try:
         return pafs.FileSystem.from_uri(prefix)[0]
     except (OSError, pa.ArrowException) as error:  # whose text may hold credentials, which are no sender's business
-        raise OSError("the store of its prefix cannot be opened; correct --allow-reference") from error
+        name = urlsplit(prefix).hostname  # the bucket
+        raise StoreAwayError(f"the store of {name} cannot be opened; correct --allow-reference") from error
 
 
 def _read_local(uri: str, prefix: str, names: tuple[str, ...], max_bytes: int) -> bytes:

@@ -39,8 +39,8 @@ class Topic:
     name: str
     partitions: int
     replicas: int
-    records: int
-    """Offsets from the oldest to the newest; the markers of transactions count, as do records compacted away."""
+    offsets: int
+    """Offsets from the oldest to the newest: its records, the markers of transactions, and records compacted away."""
     cleanup_policy: str | None
     retention_ms: int | None
     """-1: without end."""
@@ -192,7 +192,7 @@ def _describe(client: KafkaAdminClient, settings: KafkaSettings) -> dict[str, To
             name=name,
             partitions=count,
             replicas=min(len(partition["replica_nodes"]) for partition in described[name]["partitions"]),
-            records=sum(newest[one].offset - oldest[one].offset for one in partitions if one.topic == name),
+            offsets=sum(newest[one].offset - oldest[one].offset for one in partitions if one.topic == name),
             cleanup_policy=values.get("cleanup.policy"),
             retention_ms=None if retention is None else int(retention),
             max_message_bytes=None if limit is None else int(limit),

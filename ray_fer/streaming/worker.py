@@ -7,10 +7,15 @@ is committed and why that is enough).
 
 While more windows are sealed than one turn may hold, the partitions are paused: the client keeps its place in the
 group, memory stays bounded, and the topic keeps what is not read yet.
+
+A segment by reference is fetched when its record is read, because its times say which windows it belongs to. While the
+store does not answer, its partition alone is held: the record is given back and read again a little later, so nothing
+of it is in any window, and its order in the log is kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -21,11 +26,14 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import (
+    AuthorizationError,
     CommitFailedError,
+    FencedInstanceIdError,
     IllegalGenerationError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
+    UnsupportedVersionError,
 )
 from kafka.structs import OffsetAndMetadata
 
@@ -34,11 +42,13 @@ from ray_fer.streaming.attempts import Attempts, Inference, StoppedError
 from ray_fer.streaming.commits import AtLeastOnce, DeadLetter, ExactlyOnce, Output, Turn
 from ray_fer.streaming.faults import fault_point
 from ray_fer.streaming.frame_message import MessageError, parse_frame
-from ray_fer.streaming.kafka import group_consumer
+from ray_fer.streaming.kafka import BrokerError, check_broker, group_consumer, one_line
+from ray_fer.streaming.kafka_client import NotLetInError
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import dead_letter_headers
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.progress import PartitionProgress
+from ray_fer.streaming.references import StoreAwayError
 from ray_fer.streaming.state_topic import StateReader
 from ray_fer.streaming.statistics import WorkerStatistics
 from ray_fer.streaming.windows import BufferedFrame, Window
@@ -46,9 +56,13 @@ from ray_fer.streaming.windows import BufferedFrame, Window
 _LOG = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 5.0
 _LONGEST_TURN_S = 0.5
-_SESSIONS_WITHOUT_PROGRESS = 5
+_LONGEST_WAIT_S = 30.0
+_STORE_WAIT_S = 5.0
+_CLOSE_MS = 3000
 _LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 """Refusals that mean: the group has changed since the records were read."""
+_FINAL = (NotLetInError, AuthorizationError, FencedInstanceIdError, UnsupportedVersionError)
+"""Refusals that stay: of the user, of what it asks for, of an instance's name that another worker has taken."""
 
 
 class StreamWorker:
@@ -66,20 +80,27 @@ class StreamWorker:
         self._attempts = Attempts(infer)
         self._stop = threading.Event()
         self._partitions: dict[TopicPartition, PartitionProgress] = {}
+        self._held: dict[TopicPartition, float] = {}
         self._dead: list[tuple[PartitionProgress, DeadLetter]] = []
         self._job: Future[Inference] | None = None
         self._given_out: list[tuple[PartitionProgress, Window]] = []
         self._committed_at = self._turned_at = time.monotonic()
 
     def stop(self) -> None:
-        """Ask the loop to finish its turn, commit and leave the group."""
+        """Ask the loop to finish its turn, commit and leave the group.
+
+        While no broker answers nothing is committed, and `run` ends within seconds: after `transaction_timeout_ms` and
+        a little more where a commit is under way.
+        """
         self._stop.set()
         self._attempts.stop()
 
     def run(self) -> None:
         """Consume until stopped; a failed transaction or lost broker starts over from the last commit.
 
-        Raises the KafkaError of the last of several sessions in a row that committed nothing.
+        However long the brokers are away: they are asked for again after a wait that grows to half a minute, each time
+        with a warning, while the topics keep what was not read. Raises BrokerError for what does not pass: who we are,
+        or what we ask for, is refused, or another worker has this one's `instance`.
         """
         failures = 0
         while not self._stop.is_set():
@@ -88,29 +109,33 @@ class StreamWorker:
                 self._session()
             except StoppedError:
                 return
-            except KafkaError as error:
+            except _FINAL as error:
+                raise BrokerError(f"{self._settings.bootstrap_servers}: {one_line(error)}") from error
+            except (BrokerError, KafkaError) as error:
+                self.statistics.failed_turns += 1
                 failures = failures + 1 if self.statistics.commits == before else 1
-                if failures >= _SESSIONS_WITHOUT_PROGRESS:
-                    raise
-                _LOG.warning("%s; starting over from the last commit", error)
-                self._stop.wait(min(2.0**failures, 10.0))
+                wait = min(2.0 ** (failures - 1), _LONGEST_WAIT_S)
+                _LOG.warning("%s; starting over from the last commit in %.0f s", error, wait)
+                self._stop.wait(wait)
 
     def _session(self) -> None:
         self._partitions.clear()
+        self._held.clear()
         self._forget_turn()
+        check_broker(self._settings.bootstrap_servers)
         consumer = group_consumer(self._settings)
         reader, output = None, None
         pool = ThreadPoolExecutor(1, thread_name_prefix="stream-model")
         try:
-            reader = StateReader(self._settings)
+            reader = StateReader(self._settings, self._stop.is_set)
             output = self._output(consumer)
-            assignment = Assignment(consumer, reader, self._options.windows)
+            assignment = Assignment(consumer, reader, self._options.windows, self._stop.is_set)
             consumer.subscribe([self._settings.frames_topic], listener=assignment)
             while not self._stop.is_set() or self._job is not None:
                 self._turn(consumer, output, assignment, pool)
         finally:
             pool.shutdown(cancel_futures=True)
-            consumer.close(autocommit=False)
+            consumer.close(autocommit=False, timeout_ms=_CLOSE_MS)
             for client in (reader, output):
                 if client is not None:
                     client.close()
@@ -123,7 +148,10 @@ class StreamWorker:
     def _turn(self, consumer: KafkaConsumer, output: Output, assignment: Assignment, pool: ThreadPoolExecutor) -> None:
         full = self._waiting() >= self._options.windows_per_turn
         # Paused or resumed every time, because a rebalance forgets it.
-        (consumer.pause if full else consumer.resume)(*consumer.assignment())
+        assigned, now = consumer.assignment(), time.monotonic()
+        paused = {one for one in assigned if full or self._held.get(one, 0.0) > now}
+        consumer.pause(*paused)
+        consumer.resume(*(assigned - paused))
         with self.statistics.stage("fetch"):
             polled = consumer.poll(timeout_ms=20 if self._job is not None else 0 if full else 100)
         # The generation these records belong to: if the group rebalances before the commit, the broker refuses it.
@@ -131,8 +159,8 @@ class StreamWorker:
         assignment.apply(self._partitions)
         fault_point("after-poll")
         for partition, records in polled.items():
-            for record in records if partition in self._partitions else ():
-                self._take(self._partitions[partition], record)
+            if partition in self._partitions:
+                self._read(consumer, partition, records)
         self._look_around(consumer, full)
         if self._job is None and not self._stop.is_set():
             self._give_out(pool)
@@ -143,14 +171,32 @@ class StreamWorker:
             with self.statistics.stage("commit"):
                 self._commit(output, assignment, membership, answer)
 
+    def _read(self, consumer: KafkaConsumer, partition: TopicPartition, records: Sequence[Any]) -> None:
+        """Take a partition's records; from the first one on whose segment's store is away, give them back."""
+        for record in records:
+            try:
+                self._take(self._partitions[partition], record)
+            except StoreAwayError as error:
+                _LOG.warning("%s; partition %d is held for %.0f s", error, partition.partition, _STORE_WAIT_S)
+                self._held[partition] = time.monotonic() + _STORE_WAIT_S
+                with contextlib.suppress(ValueError):  # it may have gone in the meantime
+                    consumer.seek(partition, record.offset)
+                return
+
     def _take(self, progress: PartitionProgress, record: Any) -> None:
-        first_time = progress.first_time(record.offset)
+        """Raises StoreAwayError, before the record has left any trace."""
+        wrong = None
         try:
             message = parse_frame(record.value, record.headers)
             source, frames = message.source(), message.frames(policy=self._options.references)
         except MessageError as error:
+            wrong = str(error)
+        first_time = progress.first_time(record.offset)
+        if first_time:
+            self.statistics.record(record.value)
+        if wrong is not None:
             if first_time:
-                self._bury(progress, record, str(error))
+                self._bury(progress, record, wrong)
             return
         late = 0
         for pts_us, seq, index in frames:
@@ -158,7 +204,7 @@ class StreamWorker:
             verdict = progress.add(message.stream_id, frame)
             late += verdict == "late"
             if first_time:
-                self.statistics.frame(message.stream_id, verdict)
+                self.statistics.frame(message.stream_id, verdict, pts_us)
         if late and first_time:
             which = "" if len(frames) == 1 else f"{late} of its {len(frames)} frames are "
             self._bury(progress, record, f"{which}late: every window that holds them has been sealed")
@@ -171,16 +217,17 @@ class StreamWorker:
         """
         now = time.monotonic()
         elapsed, self._turned_at = now - self._turned_at, now
-        lag = 0
+        lag = {}
         for partition, progress in self._partitions.items():
             end = consumer.highwater(partition)
             # By position, which also passes over what is no record for us, such as the markers of transactions.
-            unread = 0 if end is None else max(0, end - consumer.position(partition))
-            lag += unread
+            position = consumer.position(partition, timeout_ms=0)
+            unread = 0 if end is None or position is None else max(0, end - position)
+            lag[partition.partition] = unread
             # Before the first answer to a fetch nothing is known, least of all that there is nothing to read.
-            if end is not None and not unread and not full:
+            if end is not None and position is not None and not unread and not full:
                 progress.looked(min(elapsed, _LONGEST_TURN_S))
-        self.statistics.observe(lag, self._partitions.values())
+        self.statistics.observe(lag, self._partitions.values(), self._attempts.failures)
 
     def _waiting(self) -> int:
         return sum(progress.waiting() for progress in self._partitions.values())
@@ -219,8 +266,11 @@ class StreamWorker:
         return answer
 
     def _bury(self, progress: PartitionProgress, record: Any, reason: str) -> None:
-        headers = dead_letter_headers(record.headers, reason, record.topic, record.partition, record.offset)
-        self._dead.append((progress, DeadLetter(record.key, record.value, headers)))
+        own = [(name, content or b"") for name, content in record.headers]
+        headers = dead_letter_headers(own, reason, record.topic, record.partition, record.offset)
+        # The client sends no header without content, and no record without key and value.
+        key = b"" if record.key is None and record.value is None else record.key
+        self._dead.append((progress, DeadLetter(key, record.value, headers)))
         _LOG.warning("dead letter: %s[%d] offset %d: %s", record.topic, record.partition, record.offset, reason)
 
     def _commit(self, output: Output, assignment: Assignment, membership: Any, answer: Inference | None) -> None:
@@ -244,6 +294,7 @@ class StreamWorker:
         try:
             output.commit(turn)
         except _LOST as error:
+            self.statistics.failed_turns += 1
             _LOG.info("%s; reading again from the last commit what is still ours", error)
             assignment.reload(self._partitions)
             return

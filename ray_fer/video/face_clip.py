@@ -106,11 +106,16 @@ def clip_faces(
 
 
 def assemble(frames: list[FaceFrame | None]) -> FaceClip:
-    """Join per-frame results into one clip; a clip without any face has black crops and `found` all False."""
+    """Join per-frame results into one clip; a clip without any face has black crops and `found` all False.
+
+    Crops may have been resized: all to the same size.
+    """
     found = np.array([frame is not None for frame in frames])
     seen = np.flatnonzero(found)
     count = len(frames)
-    crops = np.zeros((count, ALIGNED_SIZE, ALIGNED_SIZE, 3), np.uint8)
+    first = next((frame for frame in frames if frame is not None), None)
+    shape = (ALIGNED_SIZE, ALIGNED_SIZE, 3) if first is None else first.crop.shape
+    crops = np.zeros((count, *shape), np.uint8)
     landmarks = np.zeros((count, LANDMARKS, 3), np.float32)
     blendshapes = np.zeros((count, BLENDSHAPES), np.float32)
     for position in range(count):

@@ -108,6 +108,10 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def pause(self) -> None:
         """SIGSTOP: as if the machine had stalled."""
         self._process.send_signal(signal.SIGSTOP)
@@ -144,16 +148,10 @@ def wait_for(condition: Callable[[], bool], why: str) -> None:
 def settings_of_a_run(bootstrap_servers: str, **others: Any) -> KafkaSettings:
     """Topics and a group of its own, and a worker that is soon missed."""
     run = uuid.uuid4().hex[:8]
-    return KafkaSettings(
-        bootstrap_servers=bootstrap_servers,
-        frames_topic=f"{run}-frames",
-        predictions_topic=f"{run}-predictions",
-        dead_letter_topic=f"{run}-dead",
-        group=run,
-        session_timeout_ms=2000,
-        transaction_timeout_ms=3000,
-        **others,
-    )
+    topics = {"frames_topic": f"{run}-frames", "predictions_topic": f"{run}-predictions"}
+    times = {"session_timeout_ms": 2000, "transaction_timeout_ms": 3000}
+    own = {"bootstrap_servers": bootstrap_servers, "dead_letter_topic": f"{run}-dead", "group": run}
+    return KafkaSettings(**(own | topics | times | others))
 
 
 class Scene:
@@ -166,7 +164,7 @@ class Scene:
         self._traffic = traffic
         self._workers: list[WorkerProcess] = []
         self._sender = ThreadPoolExecutor(1)
-        self._leaving = threading.Event()
+        self._leaving, self._hurry = threading.Event(), threading.Event()
 
     def __enter__(self) -> Scene:
         return self
@@ -175,30 +173,45 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leaving.set()
+        self._hurry.set()
         for worker in self._workers:
             worker.kill()
         self._sender.shutdown()
 
-    def send(self, seconds: float = 0.0) -> None:
-        """Begin to send the traffic, evenly over so many seconds."""
-        self._sent = self._sender.submit(self._send, seconds)
+    def send(self, seconds: float = 0.0, stalls: Sequence[tuple[float, float]] = ()) -> None:
+        """Begin to send the traffic, evenly over so many seconds.
 
-    def all_sent(self) -> bool:
-        """Whether all of the traffic is in the topic."""
-        return self._sent.done()
+        `stalls`, each (beginning, seconds), hold up every second stream, as if one slow disk held them all: what was
+        due in the meantime comes in one burst.
+        """
+        self._sent = self._sender.submit(self._send, seconds, stalls)
 
-    def _send(self, seconds: float) -> dict[Position, Record]:
+    def send_the_rest(self) -> None:
+        """Send what is left of the traffic at once: workers have had enough to do until now."""
+        assert not self._sent.done()
+        self._hurry.set()
+
+    def _send(self, seconds: float, stalls: Sequence[tuple[float, float]]) -> dict[Position, Record]:
+        records = self._traffic.records
+        slow = set(sorted({record.stream_id for record in records})[::2]) if stalls else set()
+
+        def due(number: int) -> float:
+            second = seconds * number / len(records)
+            held = [begin + length for begin, length in stalls if begin <= second < begin + length]
+            return max([second, *held]) if records[number].stream_id in slow else second
+
         writer = producer(self.settings)
-        started, futures = time.monotonic(), []
-        for number, record in enumerate(self._traffic.records):
-            due = started + seconds * number / len(self._traffic.records)
-            if self._leaving.wait(max(0.0, due - time.monotonic())):
+        started, sent = time.monotonic(), []
+        for second, number in sorted((due(number), number) for number in range(len(records))):
+            self._hurry.wait(max(0.0, started + second - time.monotonic()))
+            if self._leaving.is_set():
                 break
+            record = records[number]
             key = record.stream_id.encode()
-            futures.append(writer.send(self.settings.frames_topic, record.value, key, headers=record.headers))
-        placed = [future.get(timeout=_PATIENCE_S) for future in futures]
+            sent.append((record, writer.send(self.settings.frames_topic, record.value, key, headers=record.headers)))
+        placed = [(future.get(timeout=_PATIENCE_S), record) for record, future in sent]
         writer.close()
-        return {(one.partition, one.offset): record for one, record in zip(placed, self._traffic.records, strict=False)}
+        return {(one.partition, one.offset): record for one, record in placed}
 
     def worker(self, fault: str | None = None, instance: str | None = None, **model: float) -> WorkerProcess:
         """Start a worker; `model` are fields of `FakeModel`."""

@@ -68,58 +68,67 @@ def test_worker_with_a_name_of_its_own_takes_over_from_itself(scene: Scene, chec
     check(scene.result("static member dies after-offsets"))
 
 
-def test_worker_is_killed_at_any_time(scene: Scene, check: Callable[[Result], None]) -> None:
+def test_worker_is_killed_at_any_time(kafka: str, tmp_path: Path, check: Callable[[Result], None]) -> None:
     chance = random.Random(7)
-    scene.send(seconds=15)
-    for _ in range(5):
-        worker = scene.worker(seconds=0.02)
-        worker.wait_until_asked()
-        time.sleep(chance.uniform(0, 1))
-        worker.kill()
-    scene.worker()
-    check(scene.result("worker killed at 5 random times"))
+    with Scene(kafka, tmp_path, Traffic(), session_timeout_ms=1000) as scene:
+        scene.send(seconds=120)
+        for _ in range(20):
+            worker = scene.worker(seconds=0.02)
+            worker.wait_until_asked()
+            time.sleep(chance.uniform(0, 1))
+            worker.kill()
+        scene.send_the_rest()
+        scene.worker()
+        check(scene.result("worker killed at 20 random times"))
 
 
 def test_worker_stalls_and_comes_back_when_another_has_its_partitions(
     scene: Scene, check: Callable[[Result], None]
 ) -> None:
-    scene.send(seconds=12)
+    scene.send(seconds=60)
     stalled = scene.worker(seconds=0.5)
     # Paused in the middle of a call of the model: it comes back with answers to windows that are another's by then.
     stalled.wait_until_asked(3)
     stalled.pause()
+    paused = time.monotonic()
     other = scene.worker()
     other.wait_until_asked(10)
+    time.sleep(30 - (time.monotonic() - paused))
     stalled.go_on()
     scene.wait_for_members(2)
-    check(scene.result("worker stalls past its session timeout"))
+    scene.send_the_rest()
+    check(scene.result("worker stalls for 30 s"))
 
 
-def test_workers_come_and_go_while_windows_are_open(scene: Scene, check: Callable[[Result], None]) -> None:
-    scene.send(seconds=15)
-    workers = [scene.worker(), scene.worker()]
-    scene.wait_for_members(2)
-    workers += [scene.worker(), scene.worker()]
-    scene.wait_for_members(4)
-    time.sleep(1)
-    for worker in workers[:3]:
-        worker.ask_to_stop()
-    assert [worker.wait() for worker in workers[:3]] == [0, 0, 0]
-    scene.wait_for_members(1)
-    assert not scene.all_sent()
-    check(scene.result("2, then 4, then 1 workers"))
+def test_workers_come_and_go_while_windows_are_open(
+    kafka: str, tmp_path: Path, check: Callable[[Result], None]
+) -> None:
+    with Scene(kafka, tmp_path, Traffic(), partitions=5) as scene:
+        scene.send(seconds=60)
+        workers = [scene.worker(), scene.worker()]
+        scene.wait_for_members(2)
+        workers += [scene.worker(), scene.worker(), scene.worker()]
+        scene.wait_for_members(5)
+        time.sleep(1)
+        for worker in workers[:4]:
+            worker.ask_to_stop()
+        assert [worker.wait() for worker in workers[:4]] == [0, 0, 0, 0]
+        scene.wait_for_members(1)
+        scene.send_the_rest()
+        check(scene.result("2, then 5, then 1 workers"))
 
 
-def test_model_fails_now_and_then(scene: Scene, check: Callable[[Result], None]) -> None:
-    scene.send(seconds=4)
-    scene.worker(failing=0.1)
-    check(scene.result("model fails in 10% of the calls"))
+def test_streams_of_a_slow_disk_stall_and_come_in_bursts(scene: Scene, check: Callable[[Result], None]) -> None:
+    scene.send(seconds=12, stalls=[(1, 3), (5, 1.5), (8, 3.5)])
+    scene.worker()
+    check(scene.result("half of the streams from a slow disk"))
 
 
-def test_model_hangs_for_longer_than_the_session_timeout(scene: Scene, check: Callable[[Result], None]) -> None:
-    scene.send(seconds=4)
-    scene.worker(hanging=5)
-    check(scene.result("model hangs for 5 s"))
+def test_model_fails_now_and_then_and_hangs_once(scene: Scene, check: Callable[[Result], None]) -> None:
+    scene.send(seconds=6)
+    # For longer than the session timeout.
+    scene.worker(failing=0.1, hanging=5)
+    check(scene.result("model fails in 10%, hangs once for 5 s"))
 
 
 def test_at_least_once_loses_nothing(kafka: str, tmp_path: Path) -> None:
@@ -154,4 +163,24 @@ def test_one_of_three_brokers_is_killed(
             result = scene.result(f"broker killed that leads {what}")
         finally:
             three_brokers.start_broker(leader)
+    check(result)
+
+
+def test_the_only_broker_is_away_for_a_while(
+    apache_kafka: None, tmp_path: Path, check: Callable[[Result], None]
+) -> None:
+    with KafkaCluster(tmp_path / "kafka") as cluster, Scene(cluster.bootstrap_servers, tmp_path, Traffic()) as scene:
+        scene.send(seconds=10)
+        leaving, staying = scene.worker(), scene.worker()
+        scene.wait_for_members(2)
+        leaving.wait_until_asked(3)
+        cluster.kill(1)
+        killed = time.monotonic()
+        leaving.ask_to_stop()
+        assert leaving.wait() == 0
+        assert time.monotonic() - killed < 20
+        time.sleep(max(0.0, 15 - (time.monotonic() - killed)))
+        assert staying.runs()
+        cluster.start_broker(1)
+        result = scene.result("only broker away for 15 s, one worker stopped")
     check(result)

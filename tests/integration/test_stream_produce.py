@@ -204,9 +204,14 @@ def test_a_topic_that_is_not_there_is_said_to_be_missing(
     media: Path, settings: KafkaSettings, environment: dict[str, str]
 ) -> None:
     missing = settings.model_copy(update={"frames_topic": "nowhere"})
-    code, _, err = Command(missing, environment, media / "single_face.mp4").finish()
+    arguments = (missing, environment, media / "single_face.mp4", "--speed", "0", "--limit", "3")
+    code, _, err = Command(*arguments).finish()
     assert code == 2
-    assert err == "error: there is no topic 'nowhere'; `ray-fer stream topics --create` makes it\n"
+    advice = "ray-fer stream topics --create --topic nowhere"
+    assert err == f"error: there is no topic 'nowhere'; `{advice}` makes it\n"
+    command = [*advice.split(), "--bootstrap-servers", settings.bootstrap_servers]
+    subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
+    assert Command(*arguments).finish()[0] == 0
 
 
 def test_frames_that_the_broker_does_not_get_are_counted(

@@ -206,7 +206,7 @@ def test_topics_are_made_shown_and_deleted(kafka: str, tmp_path: Path) -> None:
     assert found[settings.state_topic]["cleanup_policy"] == "compact"
     assert found[settings.dead_letter_topic]["retention_ms"] == 7 * DAY_MS
     send(settings, [prediction("a", index) for index in range(3)])
-    assert describe_topics(settings)[settings.predictions_topic].records == 3
+    assert describe_topics(settings)[settings.predictions_topic].offsets == 3
     assert settings.state_topic in "".join(lines("topics", "--kafka-config", file))
     refused = stream("topics", "--kafka-config", file, "--delete")
     assert refused.exit_code == 2
@@ -220,7 +220,7 @@ def test_topics_are_made_shown_and_deleted(kafka: str, tmp_path: Path) -> None:
         "name": settings.frames_topic,
         "partitions": 2,
         "replicas": 1,
-        "records": 0,
+        "offsets": 0,
         "cleanup_policy": "delete",
         "retention_ms": 7_200_000,
         "max_message_bytes": settings.max_message_bytes,

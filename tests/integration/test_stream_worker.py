@@ -11,18 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from ray_fer.bundle import PACKAGED
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.predict import predict_video
 from ray_fer.serving.stages import ExpressionStage, FaceStage
+from ray_fer.streaming import payload, worker
 from ray_fer.streaming.broker import EmbeddedBroker
 from ray_fer.streaming.frame_message import FrameMessage
 from ray_fer.streaming.freshness import Freshness
-from ray_fer.streaming.kafka import BrokerError, assign_all, check_broker, consumer, producer
+from ray_fer.streaming.kafka import BrokerError, admin, assign_all, check_broker, consumer, producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import MAX_FRAME_BYTES, CultureInfo, ModelInfo, Prediction, WindowInfo
 from ray_fer.streaming.options import StreamOptions
+from ray_fer.streaming.references import ReferencePolicy, StoreAwayError, fetch
 from ray_fer.streaming.replay import rewind
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.topics import create_topics
@@ -132,7 +135,8 @@ def tenths(start: float, end: float) -> list[float]:
 def test_the_stream_gives_what_predict_gives(settings: KafkaSettings, media: Path, happy_clip: Path) -> None:
     videos = [media / "single_face.mp4", media / "face_noface.mov", happy_clip]
     expected = {p.stream_id + str(p.window.index): p for video in videos for p in predict_video(PACKAGED, video)}
-    expressions, faces = ExpressionStage(PACKAGED), FaceStage()
+    expressions = ExpressionStage(PACKAGED)
+    faces = FaceStage(expressions.transform)
     stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
     with running(settings, lambda windows: infer_windows(stages, windows)):
         for video in videos:
@@ -159,8 +163,8 @@ def test_many_streams_each_in_order(settings: KafkaSettings, jpeg: bytes) -> Non
     for number in range(12):
         own = [p.window.index for p in got if p.stream_id == f"s{number}"]
         assert own == list(range(8))
-    assert worker.statistics.frames == 12 * 80
-    assert worker.statistics.lag == 0
+    assert sum(worker.statistics.frames.values()) == 12 * 80
+    assert sum(worker.statistics.lag_records.values()) == 0
 
 
 def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(
@@ -177,8 +181,9 @@ def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(
             "not supported",
         ),
     ]
-    faces = FaceStage()
-    stages = Stages(faces.find, ExpressionStage(PACKAGED).probabilities, [], ModelInfo(name="m", version="0"))
+    expressions = ExpressionStage(PACKAGED)
+    faces = FaceStage(expressions.transform)
+    stages = Stages(faces.find, expressions.probabilities, [], ModelInfo(name="m", version="0"))
     with running(settings, lambda windows: infer_windows(stages, windows)):
         writer = producer(settings)
         send(settings, good)
@@ -258,7 +263,7 @@ def test_windows_that_are_too_old_are_skipped_where_the_newest_matter(settings: 
     assert [p.window.index for p in got] == list(range(40))
     skipped = sum(p.status == "skipped" for p in got)
     assert 0 < skipped < 40
-    assert worker.statistics.skipped == worker.statistics.streams["s"].skipped == skipped
+    assert worker.statistics.windows["skipped"] == worker.statistics.streams["s"].windows["skipped"] == skipped
 
 
 @pytest.mark.kafka
@@ -289,6 +294,101 @@ def test_large_frames_pass(settings: KafkaSettings, jpeg: bytes) -> None:
         (only,) = predictions_of(settings, 1)
     assert only.window.frames == 1
     assert worker.statistics.dead_letters == 0
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("settings", ["kafka"], indirect=True)
+@pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
+def test_what_is_too_large_for_the_dead_letter_topic_goes_there_without_its_value(
+    settings: KafkaSettings, jpeg: bytes, guarantee: str
+) -> None:
+    settings.processing_guarantee = guarantee
+    limit = {"max.message.bytes": "50000"}
+    with admin(settings) as client:
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, settings.dead_letter_topic, limit)])
+    headers = frames(jpeg, "s", [0])[0].headers()
+    long = [*headers, ("note", b"x" * 100_000)]
+    bad = [
+        (b"small", headers),
+        (b"no frame" * 10_000, headers),
+        (b"no frame", long),
+        (b"no frame" * 1_000_000, headers),
+    ]
+    with running(settings) as one:
+        writer = producer(settings)
+        for value, own in bad:
+            writer.send(settings.frames_topic, value, b"s", headers=own)
+        writer.flush()
+        writer.close()
+        send(settings, frames(jpeg, "s", tenths(0, 7)))
+        got = predictions_of(settings, 7)
+        letters = read(settings, settings.dead_letter_topic, 4)
+    assert {p.window.index for p in got} == set(range(7))
+    found = {int(dict(letter.headers)["error-offset"]): letter for letter in letters}
+    for offset, told in enumerate(
+        ["wrong signature", "its 80000 bytes are left out", "nor are its headers and key here", "8000000"]
+    ):
+        letter = found[offset]
+        own = dict(letter.headers)
+        assert told in own["error"].decode()
+        assert own["error-topic"] == settings.frames_topic.encode()
+        assert letter.value == (b"small" if offset == 0 else None)
+        assert ("stream-id" in own) == (offset != 2)
+    if guarantee == "exactly_once":
+        assert len(letters) == 4
+    assert one.statistics.dead_letters == 4
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("settings", ["kafka"], indirect=True)
+def test_a_record_of_nothing_is_a_dead_letter(settings: KafkaSettings) -> None:
+    """Neither key nor value nor, in a header, content: more than kafka-python sends, and any other client may."""
+    writer = producer(settings, value_serializer=lambda value: None)
+    writer.send(settings.frames_topic, "nothing")
+    writer.flush()
+    writer.close()
+    with running(settings):
+        (letter,) = read(settings, settings.dead_letter_topic, 1)
+    assert b"content-type" in dict(letter.headers)["error"]
+
+
+@pytest.mark.parametrize("segments", [False, True])
+def test_a_store_that_is_away_is_waited_for(
+    settings: KafkaSettings, media: Path, tmp_path: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, segments: bool
+) -> None:
+    """Images are fetched by the face stage, segments when their record is read; in the meantime other streams go on."""
+    asked: list[str] = []
+
+    def away_at_first(uri: str, policy: ReferencePolicy) -> bytes:
+        asked.append(uri)
+        if len(asked) <= 4:
+            raise StoreAwayError(f"{uri}: the store does not answer")
+        return fetch(uri, policy)
+
+    monkeypatch.setattr(payload, "fetch", away_at_first)
+    monkeypatch.setattr(worker, "_STORE_WAIT_S", 0.5)
+    uri = f"file://{tmp_path}/a".encode()
+    if segments:
+        (tmp_path / "a").write_bytes((media / "single_face.mp4").read_bytes())
+        sent = [
+            FrameMessage("s", number * 3_000_000, number * 72, "text/uri-list", uri, "video/mp4")
+            for number in (0, 1, 2)
+        ]
+    else:
+        (tmp_path / "a").write_bytes(jpeg)
+        sent = [FrameMessage("s", n * 100_000, n, "text/uri-list", uri, "image/jpeg") for n in range(70)]
+    options = StreamOptions(windows=CONFIG, references=ReferencePolicy(prefixes=[str(tmp_path)]))
+    expressions = ExpressionStage(PACKAGED)
+    faces = FaceStage(expressions.transform, options.references)
+    stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
+    with running(settings, lambda windows: infer_windows(stages, windows), options) as one:
+        send(settings, sent)
+        got = predictions_of(settings, 7)
+    faces.close()
+    assert len(asked) > 4
+    assert [p.window.index for p in got][:7] == list(range(7))
+    assert {p.status for p in got} <= {"ok", "no_face"}
+    assert one.statistics.dead_letters == 0
 
 
 def test_a_broker_that_is_gone_is_told_quickly() -> None:

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ray_fer.models.transform import TransformConfig, prepare
 from ray_fer.serving.stages import FaceResult, FaceStage
 from ray_fer.streaming.payload import Payload, PictureRequest
 from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.streaming.source import segment_messages, video_messages
+from ray_fer.video.face_clip import find_face
+from ray_fer.video.faces import FaceFinder
+from ray_fer.video.images import decode_image
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def allowed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stage(allowed: Path) -> Iterator[FaceStage]:
-    one = FaceStage(ReferencePolicy(prefixes=[str(allowed)]))
+    one = FaceStage(TransformConfig(), ReferencePolicy(prefixes=[str(allowed)]))
     yield one
     one.close()
 
@@ -66,7 +71,21 @@ def test_results_lie_where_they_were_asked_for(stage: FaceStage, allowed: Path, 
 
 
 def test_by_default_no_reference_is_followed(media: Path) -> None:
-    stage = FaceStage()
+    stage = FaceStage(TransformConfig())
     ((result,),) = stage.find([PictureRequest(Payload("image/jpeg", b"", f"file://{media}/multi_face.jpg"), (0,))])
     stage.close()
     assert "add it with --allow-reference" in (result.error or "")
+
+
+def test_crops_are_those_of_the_model_and_what_it_would_make_of_the_whole_clip(media: Path) -> None:
+    transform = TransformConfig(left=0.09, top=0.107, side=0.82, canvas=96, zoom=0.85, size=64)
+    messages = list(video_messages(media / "single_face.mp4", "s"))[:4]
+    stage = FaceStage(transform)
+    results = stage.find([PictureRequest(message.source(), (0,)) for message in messages])
+    stage.close()
+    with FaceFinder() as finder:
+        aligned = [find_face(finder, decode_image(message.payload)) for message in messages]
+    whole = prepare(torch.from_numpy(np.stack([one.crop for one in aligned if one is not None])), transform)
+    crops = np.stack([result.face.crop for (result,) in results if result.face is not None])
+    assert crops.shape == (4, 96, 96, 3)
+    np.testing.assert_array_equal(crops, whole.permute(0, 2, 3, 1).numpy())

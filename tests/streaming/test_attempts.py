@@ -11,6 +11,7 @@ import pytest
 from ray_fer.streaming import attempts
 from ray_fer.streaming.attempts import Attempts, Inference, StoppedError
 from ray_fer.streaming.messages import CultureInfo, ModelInfo, Prediction, WindowInfo
+from ray_fer.streaming.references import StoreAwayError
 from ray_fer.streaming.windows import Window
 
 
@@ -90,6 +91,19 @@ def test_a_single_window_that_breaks_the_model_does_not_stop_the_partition() -> 
         return answered(given)
 
     assert statuses(Attempts(infer).run(windows(1))) == [(0, "failed")]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_window_whose_pictures_lie_in_a_store_that_is_away_does_not_fail(count: int) -> None:
+    calls = []
+
+    def infer(given: Sequence[Window]) -> Inference:
+        calls.append(len(given))
+        if len(calls) < 200 and any(one.index == 0 for one in given):
+            raise StoreAwayError("s3://bucket/frames/a.jpg: the store does not answer")
+        return answered(given)
+
+    assert statuses(Attempts(infer).run(windows(count))) == [(index, "no_face") for index in range(count)]
 
 
 def test_stopping_ends_the_waiting() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import http.server
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ray_fer import storage
-from ray_fer.streaming.references import ReferencePolicy, fetch, locate
+from ray_fer.streaming.payload import Payload, PictureRequest, decode
+from ray_fer.streaming.references import ReferencePolicy, StoreAwayError, fetch, locate
 from ray_fer.video.limits import MediaError
 from tests.s3_server import S3Server
 
@@ -205,12 +209,69 @@ def test_objects_of_a_store_are_read_with_the_query_of_the_prefix(bucket: str) -
     assert "not below an allowed prefix" in refused("s3://files/secret.jpg", policy)
 
 
-def test_a_store_that_is_away_tells_no_secret_of_its_prefix() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    prefix = f"s3://name:hunter2@files/frames?scheme=http&endpoint_override={address}&region=us-east-1&nonsense=hunter2"
+def test_a_store_that_cannot_be_opened_tells_no_secret_of_its_prefix() -> None:
+    prefix = "s3://name:hunter2@files/frames?scheme=http&region=us-east-1&nonsense=hunter2"
     assert urlsplit(prefix).password == "hunter2"
-    reason = refused("s3://files/frames/a.jpg", ReferencePolicy(prefixes=[prefix]))
-    assert "cannot be opened; correct --allow-reference" in reason
-    assert "hunter2" not in reason
+    with pytest.raises(StoreAwayError) as caught:
+        fetch("s3://files/frames/a.jpg", ReferencePolicy(prefixes=[prefix]))
+    assert str(caught.value) == "the store of files cannot be opened; correct --allow-reference"
+
+
+class _Answering(http.server.BaseHTTPRequestHandler):
+    """A store that has one answer to everything."""
+
+    status = 500
+
+    def do_HEAD(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[http.server.HTTPServer, str]]:
+    """Such a store, and the prefix of it that is allowed."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Answering)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    host, port = server.server_address[:2]
+    yield server, f"s3://files/frames?scheme=http&endpoint_override={host}:{port}&region=us-east-1"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(("status", "away"), [(503, True), (429, True), (400, False), (403, False), (404, False)])
+def test_a_store_that_is_away_is_told_from_a_file_that_cannot_be_read(
+    store: tuple[http.server.HTTPServer, str], monkeypatch: pytest.MonkeyPatch, status: int, away: bool
+) -> None:
+    monkeypatch.setattr(_Answering, "status", status)
+    policy = ReferencePolicy(prefixes=[store[1]])
+    # Its sender may call a file what the store says when it is away.
+    uri = "s3://files/frames/" + quote("AWS Error NETWORK_CONNECTION (HTTP status 500) curlCode")
+    with pytest.raises(StoreAwayError if away else MediaError):
+        fetch(uri, policy)
+
+
+def test_a_store_that_refuses_connections_is_away(store: tuple[http.server.HTTPServer, str]) -> None:
+    store[0].shutdown()
+    store[0].server_close()
+    policy = ReferencePolicy(prefixes=[store[1]])
+    with pytest.raises(StoreAwayError, match=r"s3://files/frames/a.jpg: the store does not answer"):
+        list(decode(PictureRequest(Payload("image/jpeg", b"", "s3://files/frames/a.jpg"), (0,)), policy))
+
+
+def test_a_disk_that_is_away_is_told_from_a_file_that_is_not_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmounted(*_: object, **__: object) -> int:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "open", unmounted)
+    with pytest.raises(StoreAwayError):
+        fetch(f"file://{folder}/a", ReferencePolicy(prefixes=[str(folder)]))

@@ -1,0 +1,208 @@
+"""How many windows and live streams the deployed graph answers on this machine, with a real Kafka in between.
+
+Latency runs from the end of a window, in event time, to the moment at which a reader of committed records has its
+prediction, so it holds the allowed lateness, for which a window is kept open, and the transaction. A live trial passes
+when the windows of its last quarter come no later than those of its first: then the lag is flat.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ray_fer.process_use import Use, Watch
+from ray_fer.serving.cameras import FPS, Footage, live, send_all
+from ray_fer.streaming.broker import free_port
+from ray_fer.streaming.kafka import assign_all, consumer
+from ray_fer.streaming.kafka_settings import KafkaSettings
+from ray_fer.streaming.messages import Prediction
+from ray_fer.streaming.options import StreamOptions
+from ray_fer.streaming.topics import create_topics, delete_topics
+
+APP = "ray-fer-bench"
+_SILENCE_S = 90.0
+_WARM_UP_S, _LONGEST_WARM_UP_S = 15.0, 60.0
+_SETTLED_S = 2.0
+_RISE_S = 0.5
+"""What the median latency may rise by from the first quarter of a trial to the last."""
+_HOPELESS_S = 5.0
+"""A trial whose latency has risen by so much is over."""
+_PARTITIONS = 4
+
+Latencies = list[tuple[float, float]]
+"""(Seconds since the beginning, seconds of latency) of windows, one after the other."""
+
+
+@dataclass(frozen=True)
+class System:
+    """What is measured: a bundle behind this many replicas, on this Kafka, whose processes have these names."""
+
+    bundle: Path
+    kafka: KafkaSettings
+    options: StreamOptions
+    faces: int
+    workers: int = 1
+    pids: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Trial:
+    """So many live streams, after a warm-up."""
+
+    streams: int
+    flat: bool
+    seconds: float
+    windows_per_s: float
+    frames_per_s: float
+    p50_s: float
+    p99_s: float
+    rise_s: float
+    producer_behind_s: float
+    latency: Latencies
+    use: Use
+
+
+def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
+    """Windows per second while a topic is read that holds so many seconds of every stream already."""
+    windows = system.options.windows
+    # By event time alone: the last windows of a stream wait for its silence.
+    wanted = streams * int((seconds - windows.size - 1) // windows.stride)
+    with running(system, lambda settings: send_all(settings, footage, streams, seconds)) as (_, poll):
+        # The first windows have four times as many new frames as the others.
+        _wait_for(poll, 2 * streams)
+        with Watch(APP, system.pids) as watch:
+            began = time.monotonic()
+            _wait_for(poll, wanted - 2 * streams)
+            return (wanted - 2 * streams) / (time.monotonic() - began), watch.use()
+
+
+def live_trial(
+    system: System, footage: Footage, streams: int, seconds: float, say: Callable[[str], None] = print
+) -> Trial:
+    """Send so many live streams, and look whether their predictions keep up for so long."""
+    with running(system) as (settings, poll), live(settings, footage, streams) as (pid, behind):
+        _wait_for(poll, streams)
+        _settle(poll)
+        with Watch(APP, {**system.pids, pid: "producer"}) as watch:
+            latency = _collect(poll, seconds, stop=lambda found: _rise(found) > _HOPELESS_S)
+        use, late = watch.use(), behind()
+    values = [one for _, one in latency]
+    rise = _rise(latency)
+    trial = Trial(
+        streams=streams,
+        flat=use.seconds >= seconds - 1 and rise <= _RISE_S,
+        seconds=use.seconds,
+        windows_per_s=len(latency) / use.seconds,
+        frames_per_s=streams * FPS,
+        p50_s=float(np.percentile(values, 50)),
+        p99_s=float(np.percentile(values, 99)),
+        rise_s=rise,
+        producer_behind_s=late,
+        latency=latency,
+        use=use,
+    )
+    say(
+        f"{streams} live streams: {'flat' if trial.flat else 'falling behind'} after {use.seconds:.0f} s; "
+        f"{trial.windows_per_s:.1f} windows/s, latency p50 {trial.p50_s:.2f} s, p99 {trial.p99_s:.2f} s"
+    )
+    return trial
+
+
+def most_streams(
+    system: System, footage: Footage, first: int, seconds: float, say: Callable[[str], None] = print
+) -> list[Trial]:
+    """Trials around `first` streams, up or down in steps of a tenth, until the highest number with a flat lag is known.
+
+    The last flat trial is the answer; there is none if no trial with at least one stream was flat.
+    """
+    trials = [live_trial(system, footage, max(first, 1), seconds, say)]
+    went_up = trials[0].flat
+    while True:
+        streams = trials[-1].streams
+        step = max(1, round(streams / 10))
+        streams += step if went_up else -step
+        if streams < 1 or (went_up and not trials[-1].flat) or (not went_up and trials[-1].flat):
+            return trials
+        trials.append(live_trial(system, footage, streams, seconds, say))
+
+
+def _rise(latency: Latencies) -> float:
+    """By how much the median of the last quarter of the windows is above that of the first; 0 for a few windows."""
+    quarter = len(latency) // 4
+    if quarter < 10:
+        return 0.0
+    values = [one for _, one in latency]
+    return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
+
+
+@contextmanager
+def running(
+    system: System, before: Callable[[KafkaSettings], None] = lambda settings: None
+) -> Iterator[tuple[KafkaSettings, Callable[[], list[Any]]]]:
+    """The graph on topics and a group of its own, which go with it; `before` is called before it is deployed.
+
+    Yields the settings, and a function that gives the committed predictions that came since it was called last.
+    """
+    # Imported late: the modules define Serve deployments, which wants Ray's logging settled first.
+    from ray_fer.serving.application import deployed
+    from ray_fer.serving.deployments import build_app
+
+    run = uuid.uuid4().hex[:8]
+    names = {"frames_topic": "frames", "predictions_topic": "predictions", "dead_letter_topic": "dead"}
+    update = {name: f"bench-{run}-{topic}" for name, topic in names.items()}
+    settings = system.kafka.model_copy(update=update | {"group": f"bench-{run}", "partitions": _PARTITIONS})
+    create_topics(settings)
+    with ExitStack() as stack:
+        stack.callback(delete_topics, settings)
+        before(settings)
+        reader = consumer(settings)
+        stack.callback(reader.close, autocommit=False)
+        assign_all(reader, settings.predictions_topic)
+        app = build_app(str(system.bundle), settings, system.options, faces=system.faces, workers=system.workers)
+        stack.enter_context(deployed(app, APP, "127.0.0.1", free_port()))
+        yield settings, lambda: [one for records in reader.poll(timeout_ms=100).values() for one in records]
+
+
+def _wait_for(poll: Callable[[], list[Any]], predictions: int) -> None:
+    seen, last = 0, time.monotonic()
+    while seen < predictions:
+        if found := len(poll()):
+            seen, last = seen + found, time.monotonic()
+        if time.monotonic() - last > _SILENCE_S:
+            raise RuntimeError(f"no prediction for {_SILENCE_S:g} s; {seen} of {predictions} came")
+
+
+def _settle(poll: Callable[[], list[Any]]) -> None:
+    """Until what came in while replicas started has been answered, or will not be: at least for the warm-up."""
+    deadline = time.monotonic() + _LONGEST_WARM_UP_S
+    before = math.inf
+    while time.monotonic() < deadline:
+        latency = float(np.median([one for _, one in _collect(poll, _WARM_UP_S)] or [math.inf]))
+        if latency > 0.8 * before or latency < _SETTLED_S:
+            return
+        before = latency
+
+
+def _collect(
+    poll: Callable[[], list[Any]],
+    seconds: float,
+    stop: Callable[[Latencies], bool] = lambda found: False,
+) -> Latencies:
+    began = time.monotonic()
+    found: Latencies = []
+    while (now := time.monotonic() - began) < seconds and not stop(found):
+        found += [(now, latency_s(record)) for record in poll()]
+    return found
+
+
+def latency_s(record: Any) -> float:
+    """From the end of a prediction's window to now."""
+    return time.time() - Prediction.model_validate_json(record.value).window.end_us / 1e6
