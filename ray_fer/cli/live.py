@@ -122,7 +122,12 @@ def serve(
     workers: Annotated[
         int, typer.Option(min=1, help="stream workers, which share the topic's partitions: at most one for each")
     ] = 1,
-    face_replicas: Annotated[int | None, typer.Option(min=1, help="face stage replicas (default: one per CPU)")] = None,
+    face_replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="face stage replicas (default: one per CPU); 0: each worker finds faces and classifies itself"
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="run until interrupted, or leave it running")] = True,
 ) -> None:
     """Run a model on a Kafka topic of frames with Ray Serve, on the Ray of RAY_ADDRESS or one of its own.

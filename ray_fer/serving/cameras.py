@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from kafka import KafkaProducer
 
 from ray_fer.datasets.manifest import read_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, plan_streams
@@ -62,9 +63,15 @@ def send_all(settings: KafkaSettings, footage: Footage, streams: int, seconds: f
     """Put so many seconds of every stream into the frames topic, as fast as it takes them."""
     writer = producer(settings)
     for one in messages(footage, range(streams), seconds):
-        writer.send(settings.frames_topic, one.payload, one.key(), headers=one.headers())
+        _send(writer, settings, one)
     writer.flush()
     writer.close()
+
+
+def _send(writer: KafkaProducer, settings: KafkaSettings, one: FrameMessage) -> None:
+    """To the streams' partitions in turn: by the hash of so few keys some would have twice as many as others."""
+    partition = int(one.stream_id.split("-")[1]) % settings.partitions
+    writer.send(settings.frames_topic, one.payload, one.key(), headers=one.headers(), partition=partition)
 
 
 @contextmanager
@@ -117,6 +124,6 @@ def _send_live(
                 start_us + (number - int(own)) * 1_000_000 // FPS + stream * 1_000_000 // (streams * FPS),
                 f"camera-{stream:03d}" if before == 0 else f"camera-{stream:03d}-{before:.0f}",
             )
-            writer.send(settings.frames_topic, one.payload, one.key(), headers=one.headers())
+            _send(writer, settings, one)
         number += 1
     writer.close(timeout=10)

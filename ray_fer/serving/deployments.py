@@ -3,37 +3,39 @@
 frames topic -> StreamWorkers -> Faces (N replicas)
                           |  `-> Expressions (batched)
                           `-> predictions topic -> Dashboard (HTTP, WebSocket)
+
+The two stages may also run in the workers' own processes: nothing is sent from one to another then, but they cannot be
+scaled, or put on GPUs, without them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
 import torch
 from ray import serve
-from ray.serve.handle import DeploymentHandle
 
 from ray_fer.bundle import load_bundle
 from ray_fer.models.transform import TransformConfig
 from ray_fer.serving.dashboard import Dashboard
-from ray_fer.serving.inference import Stages, infer_windows
+from ray_fer.serving.inference import Classify, FindFaces, Stages, infer_windows
+from ray_fer.serving.stage_source import OwnStages, ReplicaStages, StageSource
 from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import ModelInfo
 from ray_fer.streaming.options import StreamOptions
-from ray_fer.streaming.payload import PictureRequest, chunks
+from ray_fer.streaming.payload import PictureRequest
 from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.streaming.windows import Window
 from ray_fer.streaming.worker import Inference, StreamWorker
 
-# A turn's work in as few calls as keep several replicas busy: a call costs some milliseconds, whatever it carries.
-_FACES_PER_CALL = 16
-_CLIPS_PER_CALL = 16
-_STAGE_TIMEOUT_S = 120.0
+_STOP_S = 20.0
 
 
 @serve.deployment(max_ongoing_requests=2, ray_actor_options={"num_cpus": 0.3})
@@ -70,7 +72,7 @@ class Expressions:
     max_ongoing_requests=8,
     health_check_period_s=2,
     health_check_timeout_s=10,
-    graceful_shutdown_timeout_s=20,
+    graceful_shutdown_timeout_s=25,
     ray_actor_options={"num_cpus": 0.1},
 )
 class Stream:
@@ -82,12 +84,9 @@ class Stream:
     `session_timeout_ms`.
     """
 
-    def __init__(
-        self, faces: DeploymentHandle, expressions: DeploymentHandle, settings: dict[str, Any], options: dict[str, Any]
-    ) -> None:
+    def __init__(self, stages: StageSource, settings: dict[str, Any], options: dict[str, Any]) -> None:
         self._replica = serve.get_replica_context().replica_tag
-        self._faces = faces
-        self._expressions = expressions
+        self._source = stages
         self._error: BaseException | None = None
         self._stages: Stages | None = None
         self._worker = StreamWorker(KafkaSettings(**settings), StreamOptions(**options), self._infer)
@@ -109,7 +108,8 @@ class Stream:
     def __del__(self) -> None:
         # Serve drains requests, not consumers: finish the turn, commit and leave the group here.
         self._worker.stop()
-        self._thread.join(timeout=15)
+        self._thread.join(timeout=_STOP_S)
+        self._source.close()
 
     def _run(self) -> None:
         try:
@@ -120,23 +120,24 @@ class Stream:
 
     def _infer(self, windows: Sequence[Window]) -> Inference:
         if self._stages is None:
-            classes, _, model = self._expressions.describe.remote().result(timeout_s=_STAGE_TIMEOUT_S)
-            self._stages = Stages(self._find_faces, self._classify, classes, model)
+            opened = self._source.open()
+            self._stages = replace(
+                opened,
+                find_faces=partial(self._find_faces, opened.find_faces),
+                classify=partial(self._classify, opened.classify),
+            )
         return infer_windows(self._stages, windows)
 
-    def _find_faces(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
+    def _find_faces(self, find: FindFaces, requests: list[PictureRequest]) -> list[list[FaceResult]]:
         statistics = self._worker.statistics
         with statistics.stage("faces", sum(len(request.indices) for request in requests)):
-            calls = [self._faces.find.remote(chunk) for chunk in chunks(requests, _FACES_PER_CALL)]
-            found = [results for call in calls for results in call.result(timeout_s=_STAGE_TIMEOUT_S)]
+            found = find(requests)
         statistics.faces_found += sum(result.face is not None for results in found for result in results)
         return found
 
-    def _classify(self, clips: list[np.ndarray]) -> np.ndarray:
+    def _classify(self, classify: Classify, clips: list[np.ndarray]) -> np.ndarray:
         with self._worker.statistics.stage("expressions", len(clips)):
-            starts = range(0, len(clips), _CLIPS_PER_CALL)
-            calls = [self._expressions.classify.remote(clips[start : start + _CLIPS_PER_CALL]) for start in starts]
-            return np.concatenate([call.result(timeout_s=_STAGE_TIMEOUT_S) for call in calls])
+            return classify(clips)
 
 
 def face_replicas() -> int:
@@ -147,7 +148,7 @@ def face_replicas() -> int:
 def build_app(
     bundle: str, settings: KafkaSettings, options: StreamOptions, faces: int, workers: int = 1, threads: int = 1
 ) -> serve.Application:
-    """The Serve application; its route serves the dashboard.
+    """The Serve application; its route serves the dashboard. With 0 `faces` the workers hold both stages themselves.
 
     Several workers are dynamic members of their group: ValueError for `instance` with more than one. Serve has no
     lasting name for a replica to derive theirs from. Its id is new after a restart, and its rank is another replica's
@@ -159,13 +160,17 @@ def build_app(
             f"instance {settings.instance!r} is the name of a single worker, and there are {workers}: leave out "
             "instance in the Kafka settings, or run one worker"
         )
-    # mypy does not follow class decorators: to it these are plain classes.
-    transform = load_bundle(bundle).config.preprocessing.model_dump()
-    face_stage = Faces.options(num_replicas=faces).bind(  # type: ignore[attr-defined]
-        transform, options.references.model_dump()
-    )
-    expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
+    if faces:
+        # mypy does not follow class decorators: to it these are plain classes.
+        transform = load_bundle(bundle).config.preprocessing.model_dump()
+        face_stage = Faces.options(num_replicas=faces).bind(  # type: ignore[attr-defined]
+            transform, options.references.model_dump()
+        )
+        expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
+        stages: StageSource = ReplicaStages(face_stage, expressions)
+    else:
+        stages = OwnStages(bundle, options.references, threads)
     stream = Stream.options(num_replicas=workers).bind(  # type: ignore[attr-defined]
-        face_stage, expressions, settings.model_dump(), options.model_dump()
+        stages, settings.model_dump(), options.model_dump()
     )
     return Dashboard.bind(stream, settings.model_dump())  # type: ignore[attr-defined]

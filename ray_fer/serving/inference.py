@@ -24,12 +24,16 @@ MIN_FACE_SHARE = 0.25
 _GLOBAL_PRIOR = CultureInfo(source="global_prior", weights={"global": 1.0})
 
 
+FindFaces = Callable[[list[PictureRequest]], list[list[FaceResult]]]
+Classify = Callable[[list[np.ndarray]], np.ndarray]
+
+
 @dataclass(frozen=True)
 class Stages:
     """The two stages as functions (batch in, batch out), and what they are."""
 
-    find_faces: Callable[[list[PictureRequest]], list[list[FaceResult]]]
-    classify: Callable[[list[np.ndarray]], np.ndarray]
+    find_faces: FindFaces
+    classify: Classify
     classes: list[str]
     model: ModelInfo
 

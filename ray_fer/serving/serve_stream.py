@@ -44,7 +44,9 @@ def serve_stream(
             f"{workers} workers, but topic {settings.frames_topic!r} has {partitions} partitions, each of which is one "
             f"worker's: choose at most {partitions} workers, or give the topic more partitions"
         )
-    app = build_app(str(Path(bundle).resolve()), settings, options, faces or face_replicas(), workers)
+    app = build_app(
+        str(Path(bundle).resolve()), settings, options, face_replicas() if faces is None else faces, workers
+    )
     with deployed(app, APP_NAME, host, port, keep=not wait) as url:
         say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at {url}")
         if wait:
