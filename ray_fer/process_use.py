@@ -64,7 +64,7 @@ class Watch:
     Parts are the application's deployments, "Ray" for all else of Ray, and the names given; `use` says what they took.
     """
 
-    def __init__(self, app: str, pids: Mapping[int, str], every_s: float = 2.0) -> None:
+    def __init__(self, app: str, pids: Mapping[int, str], every_s: float = 10.0) -> None:
         self._app = app
         self._pids = pids
         self._every_s = every_s

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +34,8 @@ def bench_stream(
     streams: Annotated[int, typer.Option(min=0, help="live streams to begin with; 0 guesses")] = 0,
     hold: Annotated[float, typer.Option(min=10, help="seconds for which the lag must stay flat")] = 120.0,
     loop_seconds: Annotated[float, typer.Option(min=2, help="seconds that each loop in memory is measured")] = 20.0,
-    backlog_streams: Annotated[int, typer.Option(min=1, help="streams of the backlog")] = 32,
-    backlog_seconds: Annotated[float, typer.Option(min=10, help="seconds of each stream of the backlog")] = 40.0,
+    backlog_streams: Annotated[int, typer.Option(min=1, help="streams of the backlog")] = 24,
+    backlog_seconds: Annotated[float, typer.Option(min=10, help="seconds of each stream of the backlog")] = 60.0,
     output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
     plot: Annotated[Path | None, typer.Option(help="also draw latency and memory over time into this PNG")] = None,
     as_json: AsJson = False,
@@ -43,7 +44,8 @@ def bench_stream(
 
     Kafka, cameras, workers and models share the machine. First the same windows in bare loops, one for each core: the
     code of the stream without Kafka and Ray, and the naive design that searches every frame. Then the deployed graph
-    on a topic that is full already, and on live streams.
+    on a topic that is full already: with stages in replicas of their own, and with stages in the workers, one for each
+    core. The faster of the two gets the live streams.
     """
     from ray_fer.bundle import PACKAGED, load_bundle
     from ray_fer.serving import bare_loop, stream_speed
@@ -65,25 +67,39 @@ def bench_stream(
         bare = [bare_loop.bare(folder, footage, options, loop_seconds / 2, cores)]
         naive = bare_loop.naive(folder, footage, options, loop_seconds, cores)
         stack.enter_context(ray_session())
-        system = stream_speed.System(folder, kafka, options, faces=cores, pids=pids)
-        say(f"the deployed graph on a backlog of {backlog_streams} streams of {backlog_seconds:g} s")
-        rate, use = stream_speed.backlog(system, footage, backlog_streams, backlog_seconds)
-        # Before and after, as a machine's clock is not the same from minute to minute.
-        bare.append(bare_loop.bare(folder, footage, options, loop_seconds / 2, cores))
+        replicas = stream_speed.System(folder, kafka, options, faces=cores, pids=pids)
+        systems = {
+            "stages in replicas": replicas,
+            "stages in workers": replace(replicas, faces=0, workers=cores),
+        }
+        rates = {}
+        for layout, system in systems.items():
+            say(f"{layout}, on a backlog of {backlog_streams} streams of {backlog_seconds:g} s")
+            rates[layout] = stream_speed.backlog(system, footage, backlog_streams, backlog_seconds)
+            # Before, between and after, as a machine's clock is not the same from minute to minute.
+            bare.append(bare_loop.bare(folder, footage, options, loop_seconds / 2, cores))
         floor = sum(one.windows_per_s for one in bare) / len(bare)
-        say(f"{rate:.1f} windows/s; the bare loop {floor:.1f}, the naive one {naive.windows_per_s:.1f}")
-        trials = stream_speed.most_streams(system, footage, streams or max(1, int(0.8 * rate)), hold, say)
+        told = ", ".join(f"{layout} {rate:.1f}" for layout, (rate, _) in rates.items())
+        say(f"windows/s: {told}; the bare loop {floor:.1f}, the naive one {naive.windows_per_s:.1f}")
+        fastest = max(rates, key=lambda layout: rates[layout][0])
+        first = streams or max(1, int(0.8 * rates[fastest][0]))
+        trials = stream_speed.most_streams(systems[fastest], footage, first, hold, say)
     best = max((one for one in trials if one.flat), key=lambda one: one.streams, default=None)
     report: dict[str, Any] = {
         "cores": cores,
         "parts_ms": parts,
         "bare_windows_per_s": floor,
         "naive_windows_per_s": naive.windows_per_s,
-        "backlog_windows_per_s": rate,
-        "of_bare": rate / floor,
-        "of_naive": rate / naive.windows_per_s,
-        "backlog_cpu_s": use.cpu_s,
-        "backlog_seconds": use.seconds,
+        "layouts": {
+            layout: {
+                "windows_per_s": rate,
+                "of_bare": rate / floor,
+                "of_naive": rate / naive.windows_per_s,
+                "cpu_ms_per_window": {part: 1000 * taken / (rate * use.seconds) for part, taken in use.cpu_s.items()},
+            }
+            for layout, (rate, use) in rates.items()
+        },
+        "live_layout": fastest,
         "trials": [
             {name: value for name, value in vars(one).items() if name not in ("latency", "use")} for one in trials
         ],
@@ -131,7 +147,7 @@ def _print(report: dict[str, Any]) -> None:
     for way, rate in (
         ("naive: every frame decoded and searched", naive),
         ("bare: chosen frames, from memory", bare),
-        ("ray_fer: Kafka, Ray Serve, transactions", report["backlog_windows_per_s"]),
+        *((f"ray_fer, {layout}", one["windows_per_s"]) for layout, one in report["layouts"].items()),
     ):
         table.add_row(way, f"{rate:.2f}", f"{rate / bare:.2f}", f"{rate / naive:.1f}")
     console.print(table)
@@ -140,7 +156,12 @@ def _print(report: dict[str, Any]) -> None:
         table.add_column(part)
     table.add_row(*(f"{ms:.1f}" for ms in report["parts_ms"].values()))
     console.print(table)
-    table = Table(title="Live streams, 640x480 JPEG, 30 frames/s each")
+    table = Table("layout", "part", "ms", title="The deployed graph: ms of processor time per window")
+    for layout, one in report["layouts"].items():
+        for part, ms in sorted(one["cpu_ms_per_window"].items(), key=lambda item: -item[1]):
+            table.add_row(layout, part, f"{ms:.1f}")
+    console.print(table)
+    table = Table(title=f"Live streams, 640x480 JPEG, 30 frames/s each; {report['live_layout']}")
     for column in ("streams", "lag", "seconds", "frames/s in", "windows/s out", "p50 s", "p99 s"):
         table.add_column(column)
     for one in report["trials"]:

@@ -73,15 +73,15 @@ class Trial:
 def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
     """Windows per second while a topic is read that holds so many seconds of every stream already."""
     windows = system.options.windows
-    # By event time alone: the last windows of a stream wait for its silence.
-    wanted = streams * int((seconds - windows.size - 1) // windows.stride)
+    # The first windows have four times as many new frames as the others, and near the end a worker may have nothing
+    # left to do while another still works.
+    first, last = 2 * streams, round(0.75 * streams * (seconds - windows.size) / windows.stride)
     with running(system, lambda settings: send_all(settings, footage, streams, seconds)) as (_, poll):
-        # The first windows have four times as many new frames as the others.
-        _wait_for(poll, 2 * streams)
+        _wait_for(poll, first)
         with Watch(APP, system.pids) as watch:
             began = time.monotonic()
-            _wait_for(poll, wanted - 2 * streams)
-            return (wanted - 2 * streams) / (time.monotonic() - began), watch.use()
+            answered = _wait_for(poll, last - first)
+            return answered / (time.monotonic() - began), watch.use()
 
 
 def live_trial(
@@ -171,13 +171,15 @@ def running(
         yield settings, lambda: [one for records in reader.poll(timeout_ms=100).values() for one in records]
 
 
-def _wait_for(poll: Callable[[], list[Any]], predictions: int) -> None:
+def _wait_for(poll: Callable[[], list[Any]], predictions: int) -> int:
+    """How many came, until there were so many."""
     seen, last = 0, time.monotonic()
     while seen < predictions:
         if found := len(poll()):
             seen, last = seen + found, time.monotonic()
         if time.monotonic() - last > _SILENCE_S:
             raise RuntimeError(f"no prediction for {_SILENCE_S:g} s; {seen} of {predictions} came")
+    return seen
 
 
 def _settle(poll: Callable[[], list[Any]]) -> None:

@@ -69,7 +69,11 @@ class KafkaSettings(BaseModel):
     )
     max_partition_fetch_bytes: int | None = Field(None, description="one partition's share (default: a largest record)")
     fetch_max_bytes: int | None = Field(None, description="one answer of a broker (default: four shares)")
-    max_poll_records: int = Field(500, ge=1)
+    max_poll_records: int = Field(
+        100,
+        ge=1,
+        description="records that are taken in at once; meanwhile nobody looks whether the model has answered",
+    )
 
     @model_validator(mode="after")
     def _security_fits_together(self) -> KafkaSettings:

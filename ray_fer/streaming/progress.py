@@ -156,20 +156,19 @@ class PartitionProgress:
         """`handled`, as compact JSON."""
         return json.dumps({"handled": self.handled}, separators=(",", ":"))
 
-    def changes(self) -> dict[str, bytes | None]:
-        """What the state topic must be told with this commit: None for a stream that is forgotten."""
-        told: dict[str, bytes | None] = dict.fromkeys(sorted(self._forgotten))
-        for streams in (self._live.values(), (stream for stream, _ in self._idle.values())):
-            told |= {stream.stream_id: stream.remember(self.handled) for stream in streams if stream.changed}
-        return told
+    def take_changes(self) -> dict[str, bytes | None]:
+        """What the state topic must be told with this commit: None for a stream that is forgotten.
 
-    def committed(self, told: Mapping[str, bytes | None]) -> None:
-        """The transaction with these changes is through."""
-        for stream_id in told:
-            self._forgotten.discard(stream_id)
-            stream = self._live.get(stream_id) or self._idle.get(stream_id, (None, 0.0))[0]
-            if stream is not None:
-                stream.changed = False
+        It is not given again: whoever cannot commit it has to read on from the last commit.
+        """
+        told: dict[str, bytes | None] = dict.fromkeys(sorted(self._forgotten))
+        self._forgotten.clear()
+        for streams in (self._live.values(), (stream for stream, _ in self._idle.values())):
+            for stream in streams:
+                if stream.changed:
+                    told[stream.stream_id] = stream.remember(self.handled)
+                    stream.changed = False
+        return told
 
     def _catch_up(self) -> None:
         if not self._caught_up:

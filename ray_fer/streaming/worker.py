@@ -1,9 +1,10 @@
 """The stream worker: frames topic -> windows -> model -> predictions topic, each turn a commit.
 
 One thread owns the consumer and the producer; another one runs the model. While the model works on one turn's windows,
-the next frames are fetched and put into their windows, but no window is given out and nothing is committed: then
-predictions, dead letters, what is remembered of streams, and offsets go out together (`commits`; `progress` says what
-is committed and why that is enough).
+the next frames are fetched and put into their windows, but no window is given out. When it has answered, it is noted
+what there is to commit: predictions, dead letters, what is remembered of streams, and offsets (`progress` says why that
+is enough). Then the model gets the next windows, and only then the noted things go out together (`commits`), as the
+model need not wait for that. If they are refused, what it works on is of no use either, and all is read again.
 
 While more windows are sealed than one turn may hold, the partitions are paused: the client keeps its place in the
 group, memory stays bounded, and the topic keeps what is not read yet.
@@ -167,9 +168,14 @@ class StreamWorker:
         if self._job is not None and not self._job.done():
             return
         answer = self._answer()
-        if self._job is not None or self._dead or time.monotonic() - self._committed_at > _COMMIT_EVERY_S:
+        if self._job is None and not self._dead and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
+            return
+        turn = self._take_turn(membership, answer)
+        if not self._stop.is_set():
+            self._give_out(pool)
+        if turn.offsets:
             with self.statistics.stage("commit"):
-                self._commit(output, assignment, membership, answer)
+                self._commit(output, assignment, turn)
 
     def _read(self, consumer: KafkaConsumer, partition: TopicPartition, records: Sequence[Any]) -> None:
         """Take a partition's records; from the first one on whose segment's store is away, give them back."""
@@ -273,7 +279,8 @@ class StreamWorker:
         self._dead.append((progress, DeadLetter(key, record.value, headers)))
         _LOG.warning("dead letter: %s[%d] offset %d: %s", record.topic, record.partition, record.offset, reason)
 
-    def _commit(self, output: Output, assignment: Assignment, membership: Any, answer: Inference | None) -> None:
+    def _take_turn(self, membership: Any, answer: Inference | None) -> Turn:
+        """All that there is to commit, as of now. Called before the next windows are given out."""
         # What belongs to partitions that went in the meantime is their next owner's.
         ours = {id(progress) for progress in self._partitions.values()}
         answered = zip(self._given_out, answer.predictions if answer else (), strict=True)
@@ -283,14 +290,15 @@ class StreamWorker:
                 partition: OffsetAndMetadata(progress.commit_offset(), progress.metadata(), -1)
                 for partition, progress in self._partitions.items()
             },
-            {partition: progress.changes() for partition, progress in self._partitions.items()},
+            {partition: progress.take_changes() for partition, progress in self._partitions.items()},
             [prediction for (progress, _), prediction in answered if id(progress) in ours],
             [letter for progress, letter in self._dead if id(progress) in ours],
         )
         self._forget_turn()
+        return turn
+
+    def _commit(self, output: Output, assignment: Assignment, turn: Turn) -> None:
         self._committed_at = time.monotonic()
-        if not turn.offsets:
-            return
         try:
             output.commit(turn)
         except _LOST as error:
@@ -298,8 +306,6 @@ class StreamWorker:
             _LOG.info("%s; reading again from the last commit what is still ours", error)
             assignment.reload(self._partitions)
             return
-        for partition, told in turn.state.items():
-            self._partitions[partition].committed(told)
         self.statistics.committed(turn)
 
     def _forget_turn(self) -> None:

@@ -59,13 +59,12 @@ class Worker:
         if self.position == len(self.log.records):
             self.progress.looked(0)
         windows = self.progress.ready(limit)
-        changes = self.progress.changes()
+        changes = self.progress.take_changes()
         self.log.offset, self.log.metadata = self.progress.commit_offset(), self.progress.metadata()
         for stream, state in changes.items():
             self.log.state.pop(stream, None)
             if state is not None:
                 self.log.state[stream] = state
-        self.progress.committed(changes)
         self.log.late += late
         self.log.windows += [shown(window) for window in windows]
 
@@ -234,7 +233,7 @@ def test_ten_thousand_silent_streams_are_a_few_numbers_each() -> None:
     assert max(map(len, log.state.values())) < 120
     heir = Worker(log, CONFIG)
     assert heir.progress.streams() == (0, 10_000)
-    assert heir.progress.changes() == {}
+    assert heir.progress.take_changes() == {}
 
 
 def test_a_record_that_cannot_be_decoded_is_reported_once_as_long_as_it_is_needed() -> None:
