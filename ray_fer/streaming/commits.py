@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, UnknownMemberIdError
 from kafka.structs import OffsetAndMetadata
 
 from ray_fer.streaming.faults import fault_point
@@ -99,6 +99,10 @@ class ExactlyOnce:
 
     def commit(self, turn: Turn) -> None:
         """See `Output`."""
+        # Between being shut out of the group and joining it again, a consumer has no generation. The broker would not
+        # fence that: it takes it for a client that needs no group.
+        if turn.membership.generation_id < 0:
+            raise UnknownMemberIdError("the worker is no member of its group any more")
         self._writer.begin_transaction()
         fault_point("after-begin")
         try:

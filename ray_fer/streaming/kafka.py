@@ -17,6 +17,10 @@ from ray_fer.streaming.kafka_client import Client, TransactionalClient, Transact
 from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
 _NOTED = 20
+_FETCH_AT_LEAST = 2**20
+"""What the broker waits for, up to `fetch_max_wait_ms`, before it answers a worker."""
+_BATCH_BYTES = 2**20
+"""By default a batch is smaller than a frame, and every frame is a request."""
 _PATIENCE_MS = 10_000
 _OUTAGES: dict[str, Any] = {"bootstrap_timeout_ms": _PATIENCE_MS, "reconnect_backoff_max_ms": 5000}
 """While no broker answers: whoever waits for one can soon be stopped, and one that is back is soon found."""
@@ -96,6 +100,8 @@ def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
         group_id=settings.group,
         group_instance_id=settings.instance,
         partition_assignment_strategy=[CooperativeStickyAssignor()],
+        # Frames of live streams come one by one. To fetch them so would cost more than all else that is done with them.
+        fetch_min_bytes=min(_FETCH_AT_LEAST, settings.partition_fetch_bytes),
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(200, settings.session_timeout_ms // 4),
     )
@@ -111,6 +117,7 @@ def _producing(settings: KafkaSettings) -> dict[str, Any]:
         "max_request_size": settings.max_message_bytes,
         "allow_auto_create_topics": False,
         "linger_ms": 5,
+        "batch_size": _BATCH_BYTES,
     }
     return client_arguments(settings) | _OUTAGES | arguments
 

@@ -22,6 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.integration)
+            # Where tests run side by side (pytest-xdist), one process has all of these, one after the other: they share
+            # a broker, and each starts as much as two cores carry.
+            item.add_marker(pytest.mark.xdist_group("integration"))
             if "apache_kafka" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.kafka)
 
@@ -86,12 +89,15 @@ def _servers() -> set[int]:
     return found
 
 
-def _folders() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("ray-fer")}
-
-
 @pytest.fixture
-def left_behind() -> Callable[[], tuple[set[int], set[str]]]:
-    """Call it for the broker and Ray processes and the temporary folders of ours that appeared during the test."""
-    processes, folders = _servers(), _folders()
-    return lambda: (_servers() - processes, _folders() - folders)
+def left_behind(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], tuple[set[int], set[str]]]]:
+    """Call it for the broker and Ray processes that appeared during the test, and what lies where commands put their
+    temporary folders."""
+    processes = _servers()
+    with tempfile.TemporaryDirectory(
+        prefix="rf-", ignore_cleanup_errors=True
+    ) as folder:  # short: Ray's sockets go there
+        monkeypatch.setitem(environment, "TMPDIR", folder)
+        yield lambda: (_servers() - processes, {name for name in os.listdir(folder) if name.startswith("ray-fer")})

@@ -110,7 +110,6 @@ def blocks_by_stream(driver: object) -> dict[str, int]:
 
 @pytest.mark.timeout(400)
 def test_demo_once(tmp_path: Path, environment: dict[str, str], browser: object, left_behind: Leftovers) -> None:
-    started = time.monotonic()
     with running_demo(tmp_path, environment, "--once") as demo:
         url = demo.page(timeout_s=120)
         if browser is not None:
@@ -129,7 +128,6 @@ def test_demo_once(tmp_path: Path, environment: dict[str, str], browser: object,
             browser.save_screenshot(str(tmp_path / "page.png"))  # type: ignore[attr-defined]
             browser.get("about:blank")  # type: ignore[attr-defined]
         assert demo.finish(timeout_s=200) == 0, demo.output
-    assert time.monotonic() - started < 180, "the demo takes under three minutes on two cores"
 
     summary = json.loads((demo.folder / "summary.json").read_text())
     predictions = [

@@ -1,13 +1,17 @@
-"""The clients of the stream worker on a real Apache Kafka: fencing by instance, and compression."""
+"""The clients of the stream worker on a real Apache Kafka: fencing by instance and membership, and compression."""
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
-from kafka.errors import KafkaError
+from kafka import TopicPartition
+from kafka.errors import KafkaError, UnknownMemberIdError
+from kafka.structs import OffsetAndMetadata
 
-from ray_fer.streaming.kafka import assign_all, consumer, worker_producer
+from ray_fer.streaming.commits import ExactlyOnce, Turn
+from ray_fer.streaming.kafka import assign_all, consumer, group_consumer, worker_producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.topics import create_topics
 
@@ -52,6 +56,35 @@ def test_a_new_process_of_an_instance_fences_the_old_one(settings: KafkaSettings
     old.close(timeout=5)
     new.close()
     assert values(settings, 1) == [b"of the new one"]
+
+
+def test_who_is_no_member_of_the_group_any_more_commits_nothing(settings: KafkaSettings) -> None:
+    """The broker would let it: offsets without a generation are those of a client that needs no group."""
+    frames = TopicPartition(settings.frames_topic, 0)
+    member = group_consumer(settings)
+    member.subscribe([settings.frames_topic])
+    deadline = time.monotonic() + 20
+    while not member.assignment() and time.monotonic() < deadline:
+        member.poll(timeout_ms=100)
+    assert member.assignment() == {frames}
+    member._coordinator.reset_generation()  # as when the broker answers a heartbeat: unknown member
+    lost = member.group_metadata()
+    offsets = {frames: OffsetAndMetadata(7, "", -1)}
+
+    bare = worker_producer(settings)
+    bare.init_transactions()
+    bare.begin_transaction()
+    bare.send_offsets_to_transaction(offsets, lost)
+    bare.commit_transaction()
+    bare.close()
+    assert member.committed(frames) == 7
+
+    output = ExactlyOnce(settings)
+    with pytest.raises(UnknownMemberIdError, match="no member"):
+        output.commit(Turn(lost, {frames: OffsetAndMetadata(8, "", -1)}, {}))
+    output.close()
+    assert member.committed(frames) == 7
+    member.close(autocommit=False)
 
 
 @pytest.mark.parametrize("guarantee", ["exactly_once", "at_least_once"])
