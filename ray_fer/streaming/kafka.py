@@ -19,7 +19,7 @@ from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 _NOTED = 20
 _FETCH_AT_LEAST = 2**20
 """What the broker waits for, up to `fetch_max_wait_ms`, before it answers a worker."""
-_BATCH_BYTES = 2**20
+_BATCH_BYTES = 2**19
 """By default a batch is smaller than a frame, and every frame is a request."""
 _PATIENCE_MS = 10_000
 _OUTAGES: dict[str, Any] = {"bootstrap_timeout_ms": _PATIENCE_MS, "reconnect_backoff_max_ms": 5000}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from kafka import KafkaProducer
@@ -21,6 +23,8 @@ from kafka.net.selector import NetworkSelector
 T = TypeVar("T")
 
 _ABORT_S = 3.0
+_PIECE_BYTES = 64 * 1024
+_NOTHING_THERE = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class NotLetInError(KafkaError):
@@ -46,14 +50,7 @@ class _Connections(KafkaConnectionManager):
 
     async def _build_transport(self, node: Any, **named: Any) -> Any:
         transport = await super()._build_transport(node, **named)
-        receive = transport._sock_recv
-
-        def data_first() -> tuple[bytes, Exception | None]:
-            """What came just before the end of a connection, such as the broker's refusal, would be thrown away."""
-            data, error = receive()
-            return data, None if data else error
-
-        transport._sock_recv = data_first
+        transport._sock_recv = partial(_receive, transport)
         return transport
 
     def _failed(self, error: Exception) -> None:
@@ -69,6 +66,29 @@ class _Connections(KafkaConnectionManager):
             reason = str(error).rpartition("CERTIFICATE_VERIFY_FAILED] ")[2]
             return f"the broker's certificate is not trusted ({reason}); correct ssl_cafile or ssl_check_hostname"
         return None
+
+
+def _receive(transport: Any) -> tuple[bytes, Exception | None]:
+    """All that a connection has received, or why it is at its end.
+
+    kafka-python reads in pieces of 4 KiB, so that a frame of 50 KB is a dozen system calls, and throws away what came
+    just before the end of a connection, such as the broker's refusal.
+    """
+    pieces: list[bytes] = []
+    error: Exception | None = None
+    while True:
+        try:
+            piece = transport._sock.recv(_PIECE_BYTES)
+        except _NOTHING_THERE:
+            break
+        except OSError as reason:
+            error = KafkaConnectionError(reason)
+            break
+        if not piece:
+            error = KafkaConnectionError("socket disconnected")
+            break
+        pieces.append(piece)
+    return b"".join(pieces), None if pieces else error
 
 
 class Client(KafkaNetClient):

@@ -8,15 +8,10 @@ model need not wait for that. If they are refused, what it works on is of no use
 
 While more windows are sealed than one turn may hold, the partitions are paused: the client keeps its place in the
 group, memory stays bounded, and the topic keeps what is not read yet.
-
-A segment by reference is fetched when its record is read, because its times say which windows it belongs to. While the
-store does not answer, its partition alone is held: the record is given back and read again a little later, so nothing
-of it is in any window, and its order in the log is kept.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -40,25 +35,22 @@ from kafka.structs import OffsetAndMetadata
 
 from ray_fer.streaming.assignment import Assignment
 from ray_fer.streaming.attempts import Attempts, Inference, StoppedError
-from ray_fer.streaming.commits import AtLeastOnce, DeadLetter, ExactlyOnce, Output, Turn
+from ray_fer.streaming.commits import AtLeastOnce, ExactlyOnce, Output, Turn
 from ray_fer.streaming.faults import fault_point
-from ray_fer.streaming.frame_message import MessageError, parse_frame
+from ray_fer.streaming.intake import Intake
 from ray_fer.streaming.kafka import BrokerError, check_broker, group_consumer, one_line
 from ray_fer.streaming.kafka_client import NotLetInError
 from ray_fer.streaming.kafka_settings import KafkaSettings
-from ray_fer.streaming.messages import dead_letter_headers
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.progress import PartitionProgress
-from ray_fer.streaming.references import StoreAwayError
 from ray_fer.streaming.state_topic import StateReader
 from ray_fer.streaming.statistics import WorkerStatistics
-from ray_fer.streaming.windows import BufferedFrame, Window
+from ray_fer.streaming.windows import Window
 
 _LOG = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 5.0
 _LONGEST_TURN_S = 0.5
 _LONGEST_WAIT_S = 30.0
-_STORE_WAIT_S = 5.0
 _CLOSE_MS = 3000
 _LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 """Refusals that mean: the group has changed since the records were read."""
@@ -81,8 +73,7 @@ class StreamWorker:
         self._attempts = Attempts(infer)
         self._stop = threading.Event()
         self._partitions: dict[TopicPartition, PartitionProgress] = {}
-        self._held: dict[TopicPartition, float] = {}
-        self._dead: list[tuple[PartitionProgress, DeadLetter]] = []
+        self._intake = Intake(options.references, self.statistics)
         self._job: Future[Inference] | None = None
         self._given_out: list[tuple[PartitionProgress, Window]] = []
         self._committed_at = self._turned_at = time.monotonic()
@@ -121,7 +112,7 @@ class StreamWorker:
 
     def _session(self) -> None:
         self._partitions.clear()
-        self._held.clear()
+        self._intake.forget()
         self._forget_turn()
         check_broker(self._settings.bootstrap_servers)
         consumer = group_consumer(self._settings)
@@ -149,8 +140,8 @@ class StreamWorker:
     def _turn(self, consumer: KafkaConsumer, output: Output, assignment: Assignment, pool: ThreadPoolExecutor) -> None:
         full = self._waiting() >= self._options.windows_per_turn
         # Paused or resumed every time, because a rebalance forgets it.
-        assigned, now = consumer.assignment(), time.monotonic()
-        paused = {one for one in assigned if full or self._held.get(one, 0.0) > now}
+        assigned = consumer.assignment()
+        paused = {one for one in assigned if full or self._intake.holds(one)}
         consumer.pause(*paused)
         consumer.resume(*(assigned - paused))
         with self.statistics.stage("fetch"):
@@ -161,14 +152,14 @@ class StreamWorker:
         fault_point("after-poll")
         for partition, records in polled.items():
             if partition in self._partitions:
-                self._read(consumer, partition, records)
+                self._intake.take(consumer, self._partitions[partition], records)
         self._look_around(consumer, full)
         if self._job is None and not self._stop.is_set():
             self._give_out(pool)
         if self._job is not None and not self._job.done():
             return
         answer = self._answer()
-        if self._job is None and not self._dead and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
+        if self._job is None and not self._intake.dead and time.monotonic() - self._committed_at < _COMMIT_EVERY_S:
             return
         turn = self._take_turn(membership, answer)
         if not self._stop.is_set():
@@ -176,44 +167,6 @@ class StreamWorker:
         if turn.offsets:
             with self.statistics.stage("commit"):
                 self._commit(output, assignment, turn)
-
-    def _read(self, consumer: KafkaConsumer, partition: TopicPartition, records: Sequence[Any]) -> None:
-        """Take a partition's records; from the first one on whose segment's store is away, give them back."""
-        for record in records:
-            try:
-                self._take(self._partitions[partition], record)
-            except StoreAwayError as error:
-                _LOG.warning("%s; partition %d is held for %.0f s", error, partition.partition, _STORE_WAIT_S)
-                self._held[partition] = time.monotonic() + _STORE_WAIT_S
-                with contextlib.suppress(ValueError):  # it may have gone in the meantime
-                    consumer.seek(partition, record.offset)
-                return
-
-    def _take(self, progress: PartitionProgress, record: Any) -> None:
-        """Raises StoreAwayError, before the record has left any trace."""
-        wrong = None
-        try:
-            message = parse_frame(record.value, record.headers)
-            source, frames = message.source(), message.frames(policy=self._options.references)
-        except MessageError as error:
-            wrong = str(error)
-        first_time = progress.first_time(record.offset)
-        if first_time:
-            self.statistics.record(record.value)
-        if wrong is not None:
-            if first_time:
-                self._bury(progress, record, wrong)
-            return
-        late = 0
-        for pts_us, seq, index in frames:
-            frame = BufferedFrame(pts_us, seq, source, index, record, record.offset, record.timestamp)
-            verdict = progress.add(message.stream_id, frame)
-            late += verdict == "late"
-            if first_time:
-                self.statistics.frame(message.stream_id, verdict, pts_us)
-        if late and first_time:
-            which = "" if len(frames) == 1 else f"{late} of its {len(frames)} frames are "
-            self._bury(progress, record, f"{which}late: every window that holds them has been sealed")
 
     def _look_around(self, consumer: KafkaConsumer, full: bool) -> None:
         """Measure the lag, and count silence where there was nothing to read.
@@ -268,16 +221,8 @@ class StreamWorker:
                 if any(frame is chosen for chosen in window.chosen)
             )
             if owner.report(stream_id, frame.offset):
-                self._bury(owner, frame.record, reason)
+                self._intake.bury(owner, frame.record, reason)
         return answer
-
-    def _bury(self, progress: PartitionProgress, record: Any, reason: str) -> None:
-        own = [(name, content or b"") for name, content in record.headers]
-        headers = dead_letter_headers(own, reason, record.topic, record.partition, record.offset)
-        # The client sends no header without content, and no record without key and value.
-        key = b"" if record.key is None and record.value is None else record.key
-        self._dead.append((progress, DeadLetter(key, record.value, headers)))
-        _LOG.warning("dead letter: %s[%d] offset %d: %s", record.topic, record.partition, record.offset, reason)
 
     def _take_turn(self, membership: Any, answer: Inference | None) -> Turn:
         """All that there is to commit, as of now. Called before the next windows are given out."""
@@ -292,7 +237,7 @@ class StreamWorker:
             },
             {partition: progress.take_changes() for partition, progress in self._partitions.items()},
             [prediction for (progress, _), prediction in answered if id(progress) in ours],
-            [letter for progress, letter in self._dead if id(progress) in ours],
+            [letter for progress, letter in self._intake.dead if id(progress) in ours],
         )
         self._forget_turn()
         return turn
@@ -309,7 +254,7 @@ class StreamWorker:
         self.statistics.committed(turn)
 
     def _forget_turn(self) -> None:
-        self._dead.clear()
+        self._intake.dead.clear()
         self._given_out.clear()
         self._job = None
 

@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 KAFKA_USER = ("alice", "looking-glass")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:

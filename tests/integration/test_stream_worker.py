@@ -17,7 +17,7 @@ from ray_fer.bundle import PACKAGED
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.predict import predict_video
 from ray_fer.serving.stages import ExpressionStage, FaceStage
-from ray_fer.streaming import payload, worker
+from ray_fer.streaming import intake, payload
 from ray_fer.streaming.broker import EmbeddedBroker
 from ray_fer.streaming.frame_message import FrameMessage
 from ray_fer.streaming.freshness import Freshness
@@ -366,7 +366,7 @@ def test_a_store_that_is_away_is_waited_for(
         return fetch(uri, policy)
 
     monkeypatch.setattr(payload, "fetch", away_at_first)
-    monkeypatch.setattr(worker, "_STORE_WAIT_S", 0.5)
+    monkeypatch.setattr(intake, "_STORE_WAIT_S", 0.5)
     uri = f"file://{tmp_path}/a".encode()
     if segments:
         (tmp_path / "a").write_bytes((media / "single_face.mp4").read_bytes())
