@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,21 @@ from ray_fer.datasets.synthfer.identities import plain_subject
 from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.models import create
 from ray_fer.models.transform import TransformConfig
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: one process has all integration tests, one after the other, and the others share the rest.
+
+    They have servers in common, and each starts as much as two cores carry.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class IntegrationApart(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "integration" if nodeid.startswith("tests/integration/") else nodeid
+
+    return IntegrationApart(config, log)
 
 
 @pytest.fixture(scope="session")

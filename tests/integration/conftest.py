@@ -18,14 +18,10 @@ REPOSITORY = Path(__file__).parents[2]
 KAFKA_USER = ("alice", "looking-glass")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.integration)
-            # Where tests run side by side (pytest-xdist), one process has all of these, one after the other: they share
-            # a broker, and each starts as much as two cores carry.
-            item.add_marker(pytest.mark.xdist_group("integration"))
             if "apache_kafka" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.kafka)
 
@@ -80,25 +76,23 @@ def kafka(kafka_cluster: KafkaCluster) -> str:
     return kafka_cluster.bootstrap_servers
 
 
-def _servers() -> set[int]:
-    names = ("raylet", "gcs_server", "tansu", "ray::")
+def _processes(folder: str) -> set[str]:
+    """Names of the processes that have their temporary files below `folder`."""
     found = set()
-    for process in psutil.process_iter(["pid", "name", "cmdline"]):
-        words = [process.info["name"] or "", *(process.info["cmdline"] or [])[:1]]
-        if any(name in word for name in names for word in words):
-            found.add(process.info["pid"])
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR", "").startswith(folder):
+                found.add(process.name())
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
     return found
 
 
 @pytest.fixture
 def left_behind(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], tuple[set[int], set[str]]]]:
-    """Call it for the broker and Ray processes that appeared during the test, and what lies where commands put their
-    temporary folders."""
-    processes = _servers()
-    with tempfile.TemporaryDirectory(
-        prefix="rf-", ignore_cleanup_errors=True
-    ) as folder:  # short: Ray's sockets go there
+) -> Iterator[Callable[[], tuple[set[str], set[str]]]]:
+    """Call it for what commands of this test have left: processes, and temporary files of ours."""
+    with tempfile.TemporaryDirectory(prefix="rf-", ignore_cleanup_errors=True) as folder:  # short for Ray
         monkeypatch.setitem(environment, "TMPDIR", folder)
-        yield lambda: (_servers() - processes, {name for name in os.listdir(folder) if name.startswith("ray-fer")})
+        yield lambda: (_processes(folder), {name for name in os.listdir(folder) if name.startswith("ray-fer")})

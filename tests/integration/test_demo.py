@@ -21,7 +21,7 @@ from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
 from tests.integration.conftest import hear_interrupts, need
 
-Leftovers = Callable[[], tuple[set[int], set[str]]]
+Leftovers = Callable[[], tuple[set[str], set[str]]]
 
 
 class Demo:
