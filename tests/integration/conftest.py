@@ -40,8 +40,10 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """Environment of commands under test: this interpreter's scripts first, no Ray of somebody else's."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    """Environment of commands under test: this interpreter's scripts first, no Ray of somebody else's, and not the size
+    that pytest-xdist gives the terminal of its processes."""
+    foreign = ("RAY_", "COLUMNS", "LINES")
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
     return variables
 
