@@ -56,7 +56,7 @@ ORDER = {
     "video": {"labels", "video"},
     "action_units": {"labels", "video", "action_units"},
     "datasets": {"labels", "storage", "video", "action_units", "datasets"},
-    "preprocessing": {"labels", "storage", "video", "action_units", "datasets", "preprocessing"},
+    "preprocessing": {"labels", "process_use", "storage", "video", "action_units", "datasets", "preprocessing"},
 }
 
 

@@ -35,10 +35,12 @@ def run(config: WindowConfig, times: list[int], asked: list[bool] | None = None)
 def slow_choice(times: list[int], start: int, config: WindowConfig) -> list[int]:
     """The frames nearest to the points of the stream's grid; where frames do not fill the window, each of those beside
     a point about equally often."""
-    step = Fraction(config.size_us, config.frames)
-    points = [int(j * step) for j in range(10_000) if start <= j * step < start + config.size_us]
+    size = config.size_us
+    step = Fraction(size, config.frames)
+    around = int(start // step)
+    points = [int(j * step) for j in range(around, around + config.frames + 2) if start <= j * step < start + size]
     assert len(points) == config.frames
-    if times[0] - start > step or start + config.size_us - times[-1] > step:
+    if times[0] - start > step or start + size - times[-1] > step:
         beside = set()
         for p in points:
             beside |= {max((i for i in range(len(times)) if times[i] < p), default=None)}
@@ -186,19 +188,22 @@ def test_against_a_slow_model(case: tuple[WindowConfig, list[int], list[bool]]) 
     config, times, asked = case
     got, verdicts = run(config, times, asked)
     size, stride, late_by = config.size_us, config.stride_us, config.lateness_us
-    kept: list[tuple[int, int]] = []
+    kept: list[tuple[int, int, int]] = []  # time, number, first window that was open when it came
     expected: dict[int, list[tuple[int, int]]] = {}
     next_index, newest, expected_verdicts = None, -1, []
 
+    def in_window(k: int, pts: int, first: int) -> bool:
+        return k >= first and k * stride <= pts < k * stride + size
+
     def close(last: int) -> None:
         nonlocal next_index
-        holders = [k for k in range(31 * S // stride + 1) if any(k * stride <= p < k * stride + size for p, _ in kept)]
+        holders = [k for k in range(31 * S // stride + 1) if any(in_window(k, p, f) for p, _, f in kept)]
         if next_index is None:
             if not holders or holders[0] > last:
                 return
             next_index = holders[0]
         while next_index <= last and any(k >= next_index for k in holders):
-            expected[next_index] = sorted(f for f in kept if next_index * stride <= f[0] < next_index * stride + size)
+            expected[next_index] = sorted((p, n) for p, n, f in kept if in_window(next_index, p, f))
             next_index += 1
 
     for seq, pts in enumerate(times):
@@ -206,7 +211,7 @@ def test_against_a_slow_model(case: tuple[WindowConfig, list[int], list[bool]]) 
         if last_end <= newest - late_by or (next_index is not None and pts // stride < next_index):
             expected_verdicts.append("late")
         else:
-            kept.append((pts, seq))
+            kept.append((pts, seq, max((newest - late_by - size) // stride + 1, next_index or 0)))
             newest = max(newest, pts)
             expected_verdicts.append("kept")
         close((newest - late_by - size) // stride)
