@@ -74,8 +74,8 @@ def save_bundle(
     return path
 
 
-def load_bundle(path: str | Path) -> Bundle:
-    """Load a bundle. Raises BundleError that names the missing or wrong file."""
+def read_config(path: str | Path) -> BundleConfig:
+    """Read what a bundle is, and not its weights. Raises BundleError that names the missing or wrong file."""
     path = Path(path)
     if not path.is_dir():
         raise BundleError(f"{path}: no such bundle; train one with `ray-fer train` or `ray-fer demo --train`")
@@ -89,6 +89,14 @@ def load_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{config_file}: {_first_line(error)}") from error
     if config.format != FORMAT:
         raise BundleError(f"{config_file}: format {config.format} is not supported (expected {FORMAT}); update ray_fer")
+    return config
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Load a bundle. Raises BundleError that names the missing or wrong file."""
+    path = Path(path)
+    config = read_config(path)
+    config_file, weights = path / "config.json", path / "model.safetensors"
     try:
         model = create(config.model, **config.model_config_)
     except (TypeError, ValueError) as error:

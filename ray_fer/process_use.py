@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
+_GONE = (psutil.NoSuchProcess, psutil.AccessDenied)
 _RAY = ("raylet", "gcs_server", "ray::", "ray.", "ray/")
 _REPLICA = "ray::ServeReplica:"
 

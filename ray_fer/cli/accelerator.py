@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ray_fer.cli.figures import hand_over
 from ray_fer.cli.trials import say
 
 
@@ -50,10 +50,7 @@ def bench_accelerator(batch: int, steps: int, clips: int, compiled: bool, output
         "device": name, "torch": torch.__version__, "batch": batch, "compiled": compiled, "peak_tflops": peak / 1e12,
         "speeds": [vars(one) for one in found], "ratio": ours.clips_per_second / theirs.clips_per_second,
     }  # fmt: skip
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
-    if as_json:
-        print(json.dumps(report))
+    if hand_over(report, output, as_json):
         return
     table = Table(title=f"{name}, bf16, batch {batch}, 16 x 224 px; peak {peak / 1e12:.0f} TFLOP/s (matrix products)")
     for column in ("model", "clips/s", "ray_fer / model", "s per step", "GFLOP per clip", "MFU", "memory, GB"):

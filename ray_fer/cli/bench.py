@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_fer.cli.accelerator import bench_accelerator
+from ray_fer.cli.figures import Output, hand_over
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.training import Settings
 from ray_fer.cli.trials import say
@@ -25,7 +25,7 @@ def bench_preprocess(
     few_clips: Annotated[int, typer.Option(min=2, help="clips of the memory measurement to compare with")] = 50,
     baseline_clips: Annotated[int, typer.Option(min=2, help="clips for the plain script and for the floor")] = 48,
     frames: Annotated[int, typer.Option(min=100, help="frames of the long video whose AUs are extracted")] = 4500,
-    output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
+    output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare preprocessing with a plain script and with the cost of its parts; measure memory and AU extraction."""
@@ -61,10 +61,7 @@ def bench_preprocess(
         "cores": cores, "speeds": [vars(one) for one in speeds], "memory": [vars(one) for one in memories],
         "frame_aus": [vars(one) for one in au],
     }  # fmt: skip
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
-    if as_json:
-        print(json.dumps(report))
+    if hand_over(report, output, as_json):
         return
     table = Table(title=f"Clips of 5 s, 720p, 30 frames/s -> 16 aligned faces, {cores} cores")
     for column in ("way", "clips/s", "of the plain script", "of the floor", "seconds per clip and core"):
@@ -106,7 +103,7 @@ def bench_train(
     batch: Annotated[int, typer.Option(min=1, help="with --gpu: clips per step")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="with --gpu: steps that are measured")] = 50,
     compiled: Annotated[bool, typer.Option("--compile", help="with --gpu: torch.compile both models")] = False,
-    output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
+    output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the training loop with bare PyTorch loops in memory; measure what each step costs beside the model.
@@ -159,10 +156,7 @@ def bench_train(
     }  # fmt: skip
     if peak_tflops is not None:
         report["mfu"] = flops * measured.clips_per_second / (peak_tflops * 1e12 * measured.workers)
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
-    if as_json:
-        print(json.dumps(report))
+    if hand_over(report, output, as_json):
         return
     table = Table(title=f"{made.name}, batch {made.batch_size}, {measured.workers} workers")
     for column in ("loop", "clips/s", "ray_fer / loop", "waiting for data", "s per step"):

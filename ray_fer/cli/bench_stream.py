@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ray_fer.cli.figures import Output, hand_over
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.trials import say
 from ray_fer.errors import exit_on_bad_input
@@ -36,7 +36,7 @@ def bench_stream(
     loop_seconds: Annotated[float, typer.Option(min=2, help="seconds that each loop in memory is measured")] = 20.0,
     backlog_streams: Annotated[int, typer.Option(min=1, help="streams of the backlog")] = 24,
     backlog_seconds: Annotated[float, typer.Option(min=10, help="seconds of each stream of the backlog")] = 60.0,
-    output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
+    output: Output = None,
     plot: Annotated[Path | None, typer.Option(help="also draw latency and memory over time into this PNG")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -84,7 +84,7 @@ def bench_stream(
         fastest = max(rates, key=lambda layout: rates[layout][0])
         first = streams or max(1, int(0.8 * rates[fastest][0]))
         trials = stream_speed.most_streams(systems[fastest], footage, first, hold, say)
-    best = max((one for one in trials if one.flat), key=lambda one: one.streams, default=None)
+    best = stream_speed.highest(trials)
     report: dict[str, Any] = {
         "cores": cores,
         "parts_ms": parts,
@@ -107,16 +107,13 @@ def bench_stream(
         "live_cpu_share": {} if best is None else {n: s / best.use.seconds for n, s in best.use.cpu_s.items()},
         "live_memory_mb": {} if best is None else {n: max(m for _, m in s) / 1e6 for n, s in best.use.memory.items()},
     }
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
+    printed = hand_over(report, output, as_json)
     if plot is not None:
         from ray_fer.serving.stream_plots import plot_trials
 
         say(f"plot: {plot_trials(trials, plot)}")
-    if as_json:
-        print(json.dumps(report))
-        return
-    _print(report)
+    if not printed:
+        _print(report)
 
 
 def broker(bootstrap_servers: str | None, folder: Path, stack: ExitStack) -> tuple[KafkaSettings, dict[int, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ray_fer.cli.bench_stream import Bundle, Servers, broker
+from ray_fer.cli.figures import Output, hand_over
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.trials import say
 from ray_fer.errors import exit_on_bad_input
@@ -27,8 +27,8 @@ def soak_stream(
     streams: Annotated[int, typer.Option(min=1, help="live streams at once")] = 6,
     replaced_every: Annotated[
         float, typer.Option(min=10, help="seconds after which a stream ends and another comes")
-    ] = (60.0),
-    output: Annotated[Path | None, typer.Option(help="also write the figures to this JSON file")] = None,
+    ] = 60.0,
+    output: Output = None,
     plot: Annotated[Path | None, typer.Option(help="also draw memory and latency over time into this PNG")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,13 +55,10 @@ def soak_stream(
         done = soak(system, footage, streams, 60 * minutes, replaced_every, say)
     report = {name: value for name, value in vars(done).items() if name not in ("use", "latency")}
     report |= {"passed": done.passed(), "cpu_s": done.use.cpu_s}
-    if output is not None:
-        output.write_text(json.dumps(report, indent=1) + "\n")
+    printed = hand_over(report, output, as_json)
     if plot is not None:
         say(f"plot: {plot_soak(done, plot)}")
-    if as_json:
-        print(json.dumps(report))
-    else:
+    if not printed:
         table = Table("part", "MB after a third", "MB more at the end", "flat")
         for part, growth in sorted(done.growth.items()):
             last = done.use.memory[part][-1][1]

@@ -21,7 +21,7 @@ import ray
 import torch
 from ray import serve
 
-from ray_fer.bundle import load_bundle
+from ray_fer.bundle import read_config
 from ray_fer.models.transform import TransformConfig
 from ray_fer.serving.dashboard import Dashboard
 from ray_fer.serving.inference import Classify, FindFaces, Stages, infer_windows
@@ -162,7 +162,7 @@ def build_app(
         )
     if faces:
         # mypy does not follow class decorators: to it these are plain classes.
-        transform = load_bundle(bundle).config.preprocessing.model_dump()
+        transform = read_config(bundle).preprocessing.model_dump()
         face_stage = Faces.options(num_replicas=faces).bind(  # type: ignore[attr-defined]
             transform, options.references.model_dump()
         )

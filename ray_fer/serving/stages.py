@@ -42,7 +42,10 @@ class FaceStage:
         self._finder = FaceFinder()
 
     def find(self, requests: Sequence[PictureRequest]) -> list[list[FaceResult]]:
-        """One list per request, with one result per index; what is broken is an error there, never an exception."""
+        """One list per request, with one result per index; what is broken is an error there, never an exception.
+
+        Raises StoreAwayError when the store of a reference does not answer.
+        """
         return [self._results(request) for request in requests]
 
     def close(self) -> None:

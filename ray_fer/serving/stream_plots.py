@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ray_fer.serving.stream_speed import Trial, highest
+
 if TYPE_CHECKING:
     from ray_fer.serving.soak import Soak
-    from ray_fer.serving.stream_speed import Trial
 
 
 def plot_trials(trials: Sequence[Trial], path: Path) -> Path:
@@ -22,7 +23,7 @@ def plot_trials(trials: Sequence[Trial], path: Path) -> Path:
         left.plot(seconds, median, style, label=f"{trial.streams} streams{'' if trial.flat else ', falling behind'}")
     left.set_ylabel("latency, s (median of 5 s)")
     left.set_ylim(bottom=0)
-    best = max((one for one in trials if one.flat), key=lambda one: one.streams, default=None)
+    best = highest(trials)
     if best is not None:
         _plot_memory(right, best.use.memory)
         right.set_title(f"{best.streams} streams")

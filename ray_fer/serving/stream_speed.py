@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +132,11 @@ def most_streams(
         if streams < 1 or (went_up and not trials[-1].flat) or (not went_up and trials[-1].flat):
             return trials
         trials.append(live_trial(system, footage, streams, seconds, say))
+
+
+def highest(trials: Sequence[Trial]) -> Trial | None:
+    """The flat trial of most streams."""
+    return max((one for one in trials if one.flat), key=lambda one: one.streams, default=None)
 
 
 def _rise(latency: Latencies) -> float:

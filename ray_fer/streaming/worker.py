@@ -240,10 +240,10 @@ class StreamWorker:
             [letter for progress, letter in self._intake.dead if id(progress) in ours],
         )
         self._forget_turn()
+        self._committed_at = time.monotonic()
         return turn
 
     def _commit(self, output: Output, assignment: Assignment, turn: Turn) -> None:
-        self._committed_at = time.monotonic()
         try:
             output.commit(turn)
         except _LOST as error:
