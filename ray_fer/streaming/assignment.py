@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -13,6 +15,9 @@ from ray_fer.streaming.attempts import StoppedError
 from ray_fer.streaming.progress import PartitionProgress, handled_from
 from ray_fer.streaming.state_topic import StateReader
 from ray_fer.streaming.windows import WindowConfig
+
+_LOG = logging.getLogger(__name__)
+_WARN_EVERY_S = 30.0
 
 
 class Assignment(ConsumerRebalanceListener):
@@ -72,9 +77,20 @@ class Assignment(ConsumerRebalanceListener):
         return committed.offset, PartitionProgress(self._config, handled, remembered, committed.offset)
 
     def _committed(self, partition: TopicPartition) -> Any:
+        asked = warned = time.monotonic()
         while True:
             try:
                 return self._consumer.committed(partition, metadata=True, timeout_ms=1000)
             except KafkaTimeoutError:
                 if self._stopped():
                     raise StoppedError("stopped while the position of a partition was asked for") from None
+            if time.monotonic() - warned >= _WARN_EVERY_S:
+                warned = time.monotonic()
+                _LOG.warning(
+                    "%s[%d] waits: for %.0f s the broker has not told how far it is committed. It does not while a "
+                    "transaction on that is open; one without end, as a broker that died may leave it, is found with "
+                    "`kafka-transactions.sh find-hanging` and ended with its `abort`",
+                    partition.topic,
+                    partition.partition,
+                    warned - asked,
+                )

@@ -235,6 +235,17 @@ class Scene:
 
         wait_for(there, f"the group never had {number} members at rest")
 
+    def wait_for_no_transaction(self) -> None:
+        """Wait until the cluster has no transaction that is open or being ended."""
+        with contextlib.closing(
+            KafkaAdminClient(bootstrap_servers=self.settings.bootstrap_servers.split(","))
+        ) as admin:
+            states = ("Ongoing", "PrepareCommit", "PrepareAbort")
+            wait_for(
+                lambda: not any(admin.list_transactions(state_filters=states).values()),
+                "there was always a transaction",
+            )
+
     def result(self, fault: str) -> Result:
         """Wait for all windows, stop the workers, and compare all that is committed then with the undisturbed run."""
         wanted = expected(self._sent.result())

@@ -171,9 +171,12 @@ def test_the_only_broker_is_away_for_a_while(
 ) -> None:
     with KafkaCluster(tmp_path / "kafka") as cluster, Scene(cluster.bootstrap_servers, tmp_path, Traffic()) as scene:
         scene.send(seconds=10)
-        leaving, staying = scene.worker(), scene.worker()
+        leaving, staying = scene.worker(seconds=0.5), scene.worker(seconds=0.5)
         scene.wait_for_members(2)
         leaving.wait_until_asked(3)
+        # Killed while it ends a transaction, a broker (Apache Kafka 4.3.1) that is alone may note that as done when it
+        # is back, without having written it into the topics: nobody reads past it, and offsets stay unknown.
+        scene.wait_for_no_transaction()
         cluster.kill(1)
         killed = time.monotonic()
         leaving.ask_to_stop()
