@@ -86,11 +86,7 @@ class Watch:
         self._look()
 
     def use(self) -> Use:
-        """What was seen until now."""
-        self._use.cpu_s = {}
-        for process, (part, before) in self._first.copy().items():
-            taken = self._last[process] - before
-            self._use.cpu_s[part] = self._use.cpu_s.get(part, 0.0) + taken
+        """What was seen at the last look: also at the end of the watch, once that is over."""
         return self._use
 
     def _run(self) -> None:
@@ -98,8 +94,7 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        now = time.monotonic() - self._began
-        self._use.seconds = now
+        self._use.seconds = now = time.monotonic() - self._began
         held: dict[str, float] = {}
         begins = not self._first
         for process in psutil.process_iter():
@@ -118,6 +113,10 @@ class Watch:
             held[part] = held.get(part, 0.0) + _bytes(process)
         for part, size in held.items():
             self._use.memory.setdefault(part, []).append((now, size))
+        spent: dict[str, float] = {}
+        for process, (part, before) in self._first.items():
+            spent[part] = spent.get(part, 0.0) + self._last[process] - before
+        self._use.cpu_s = spent
 
     def _part(self, process: psutil.Process) -> str | None:
         if process.pid in self._pids:

@@ -48,3 +48,14 @@ def test_a_watch_tells_processor_time_and_memory_of_each_part() -> None:
     assert 95e6 < use.memory["busy"][-1][1] - use.memory["idle"][-1][1] < 120e6
     assert len(use.memory["busy"]) >= 3
     assert {"busy", "idle"} <= set(use.memory) <= {"busy", "idle", "Ray"}
+
+
+def test_a_watch_that_is_over_has_seen_all_of_it() -> None:
+    with _start(1000, 0.6) as busy:
+        _read(busy, "ready")
+        with Watch("no-such-app", {busy.pid: "busy"}, every_s=60) as watch:
+            _read(busy, "done")
+        use = watch.use()
+        busy.communicate("\n")
+    assert use.seconds > 0.3
+    assert 0.3 < use.cpu_s["busy"] < 0.9

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ray_fer.cli.bench import bench_preprocess, bench_train
+from ray_fer.cli.bench_kafka_clients import bench_kafka_clients
 from ray_fer.cli.bench_stream import bench_stream
 from ray_fer.cli.compare import compare
 from ray_fer.cli.crossval import crossval
@@ -29,6 +30,7 @@ from ray_fer.cli.training import recipes, train
 __all__ = [
     "app",
     "aus",
+    "bench_kafka_clients",
     "bench_preprocess",
     "bench_stream",
     "bench_synth",

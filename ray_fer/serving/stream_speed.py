@@ -73,15 +73,16 @@ class Trial:
 def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
     """Windows per second while a topic is read that holds so many seconds of every stream already."""
     windows = system.options.windows
-    # The first windows have four times as many new frames as the others, and near the end a worker may have nothing
-    # left to do while another still works.
-    first, last = 2 * streams, round(0.75 * streams * (seconds - windows.size) / windows.stride)
+    # The first windows have up to five times as many new frames as the others, and near the end a worker may have
+    # nothing left to do while another still works.
+    first, last = 4 * streams, round(0.75 * streams * (seconds - windows.size) / windows.stride)
     with running(system, lambda settings: send_all(settings, footage, streams, seconds)) as (_, poll):
         _wait_for(poll, first)
         with Watch(APP, system.pids) as watch:
             began = time.monotonic()
             answered = _wait_for(poll, last - first)
-            return answered / (time.monotonic() - began), watch.use()
+            rate = answered / (time.monotonic() - began)
+        return rate, watch.use()
 
 
 def live_trial(

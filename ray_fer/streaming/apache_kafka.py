@@ -107,7 +107,7 @@ class KafkaCluster:
             properties = self._home(number) / "server.properties"
             properties.parent.mkdir(parents=True)
             properties.write_text("\n".join(f"{name}={value}" for name, value in self._properties(number).items()))
-            arguments = ["format", "-t", cluster, "-c", str(properties)]
+            arguments = ["format", f"--cluster-id={cluster}", "-c", str(properties)]  # an id may begin with "-"
             if self._user:
                 name, password = self._user
                 arguments += ["-S", f"SCRAM-SHA-256=[name={name},password={password}]"]

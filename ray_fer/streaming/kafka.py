@@ -17,10 +17,12 @@ from ray_fer.streaming.kafka_client import Client, TransactionalClient, Transact
 from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
 _NOTED = 20
-_FETCH_AT_LEAST = 2**20
+FETCH_AT_LEAST = 2**20
 """What the broker waits for, up to `fetch_max_wait_ms`, before it answers a worker."""
-_BATCH_BYTES = 2**19
+BATCH_BYTES = 2**19
 """By default a batch is smaller than a frame, and every frame is a request."""
+FETCH_WAIT_MS = 100
+LINGER_MS = 5
 _PATIENCE_MS = 10_000
 _OUTAGES: dict[str, Any] = {"bootstrap_timeout_ms": _PATIENCE_MS, "reconnect_backoff_max_ms": 5000}
 """While no broker answers: whoever waits for one can soon be stopped, and one that is back is soon found."""
@@ -83,7 +85,7 @@ def consumer(settings: KafkaSettings, **overrides: Any) -> KafkaConsumer:
         "allow_auto_create_topics": False,
         "max_partition_fetch_bytes": settings.partition_fetch_bytes,
         "fetch_max_bytes": settings.fetch_bytes,
-        "fetch_max_wait_ms": 100,
+        "fetch_max_wait_ms": FETCH_WAIT_MS,
         "max_poll_records": settings.max_poll_records,
     }
     return connected(KafkaConsumer, Client, **(client_arguments(settings) | _OUTAGES | arguments | overrides))
@@ -101,7 +103,7 @@ def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
         group_instance_id=settings.instance,
         partition_assignment_strategy=[CooperativeStickyAssignor()],
         # Frames of live streams come one by one. To fetch them so would cost more than all else that is done with them.
-        fetch_min_bytes=min(_FETCH_AT_LEAST, settings.partition_fetch_bytes),
+        fetch_min_bytes=min(FETCH_AT_LEAST, settings.partition_fetch_bytes),
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(200, settings.session_timeout_ms // 4),
     )
@@ -116,8 +118,8 @@ def _producing(settings: KafkaSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "max_request_size": settings.max_message_bytes,
         "allow_auto_create_topics": False,
-        "linger_ms": 5,
-        "batch_size": _BATCH_BYTES,
+        "linger_ms": LINGER_MS,
+        "batch_size": BATCH_BYTES,
     }
     return client_arguments(settings) | _OUTAGES | arguments
 

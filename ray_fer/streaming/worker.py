@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +50,7 @@ from ray_fer.streaming.windows import Window
 _LOG = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 5.0
 _LONGEST_TURN_S = 0.5
+_LONGEST_NAP_S = 0.1
 _LONGEST_WAIT_S = 30.0
 _CLOSE_MS = 3000
 _LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -106,9 +107,9 @@ class StreamWorker:
             except (BrokerError, KafkaError) as error:
                 self.statistics.failed_turns += 1
                 failures = failures + 1 if self.statistics.commits == before else 1
-                wait = min(2.0 ** (failures - 1), _LONGEST_WAIT_S)
-                _LOG.warning("%s; starting over from the last commit in %.0f s", error, wait)
-                self._stop.wait(wait)
+                pause = min(2.0 ** (failures - 1), _LONGEST_WAIT_S)
+                _LOG.warning("%s; starting over from the last commit in %.0f s", error, pause)
+                self._stop.wait(pause)
 
     def _session(self) -> None:
         self._partitions.clear()
@@ -145,7 +146,10 @@ class StreamWorker:
         consumer.pause(*paused)
         consumer.resume(*(assigned - paused))
         with self.statistics.stage("fetch"):
-            polled = consumer.poll(timeout_ms=20 if self._job is not None else 0 if full else 100)
+            if full and self._job is not None:
+                # Nothing can come, so it is the model that is waited for; a poll keeps up the group all the same.
+                wait([self._job], timeout=_LONGEST_NAP_S)
+            polled = consumer.poll(timeout_ms=0 if full else 20 if self._job is not None else 100)
         # The generation these records belong to: if the group rebalances before the commit, the broker refuses it.
         membership = consumer.group_metadata()
         assignment.apply(self._partitions)

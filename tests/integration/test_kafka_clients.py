@@ -1,7 +1,8 @@
-"""The clients of the stream worker on a real Apache Kafka: fencing by instance and membership, and compression."""
+"""The clients of the stream worker on a real Apache Kafka: fencing by instance and membership, compression, speed."""
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 
@@ -10,8 +11,10 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, UnknownMemberIdError
 from kafka.structs import OffsetAndMetadata
 
+from ray_fer.streaming.client_speed import compare_clients
 from ray_fer.streaming.commits import ExactlyOnce, Turn
-from ray_fer.streaming.kafka import assign_all, consumer, group_consumer, worker_producer
+from ray_fer.streaming.frame_message import FrameMessage
+from ray_fer.streaming.kafka import admin, assign_all, consumer, group_consumer, worker_producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.topics import create_topics
 
@@ -104,3 +107,19 @@ def test_compressed_results_are_read(settings: KafkaSettings, guarantee: str, co
     writer.flush()
     writer.close()
     assert values(settings, 3) == sent
+
+
+def test_both_clients_send_and_read_the_same_frames(settings: KafkaSettings) -> None:
+    frames = [FrameMessage(f"camera-{number % 3}", number, number, "image/jpeg", bytes(9000)) for number in range(300)]
+    speeds = compare_clients(settings, frames, rounds=2)
+    assert [one.client for one in speeds] == ["kafka-python", "confluent-kafka"]
+    for one in speeds:
+        assert min(one.sent_mb_per_s, one.send_ms_per_mb, one.read_mb_per_s, one.read_ms_per_mb) > 0
+    with admin(settings) as client:
+        assert not [topic for topic in client.list_topics() if topic.startswith("clients-")]
+
+
+def test_a_client_that_is_not_installed_is_named(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(ValueError, match="pip install confluent-kafka"):
+        compare_clients(settings, [])
