@@ -48,7 +48,7 @@ def bench_stream(
     core. The faster of the two gets the live streams.
     """
     from ray_fer.bundle import PACKAGED, load_bundle
-    from ray_fer.serving import bare_loop, stream_speed
+    from ray_fer.serving import bare_loop, stream_speed, window_parts
     from ray_fer.serving.cameras import record_footage
     from ray_fer.serving.local_ray import ray_session
     from ray_fer.streaming.options import StreamOptions
@@ -62,7 +62,7 @@ def bench_stream(
         kafka, pids = broker(bootstrap_servers, work, stack)
         say("recording footage")
         footage = record_footage(work / "footage")
-        parts = bare_loop.parts_of_a_window(folder, footage, options)
+        parts, others = window_parts.parts_of_a_window(folder, footage, options)
         say(f"bare loops, {cores} at once")
         bare = [bare_loop.bare(folder, footage, options, loop_seconds / 2, cores)]
         naive = bare_loop.naive(folder, footage, options, loop_seconds, cores)
@@ -88,6 +88,7 @@ def bench_stream(
     report: dict[str, Any] = {
         "cores": cores,
         "parts_ms": parts,
+        "other_ways": [vars(one) for one in others],
         "bare_windows_per_s": floor,
         "naive_windows_per_s": naive.windows_per_s,
         "layouts": {
@@ -152,6 +153,16 @@ def _print(report: dict[str, Any]) -> None:
     for part in report["parts_ms"]:
         table.add_column(part)
     table.add_row(*(f"{ms:.1f}" for ms in report["parts_ms"].values()))
+    console.print(table)
+    table = Table(
+        "part", "another way", "ms now", "ms so", "of the whole", "other answers", title="The same done otherwise"
+    )
+    for one in report["other_ways"]:
+        saved = (one["ms"] - one["instead_ms"]) / sum(report["parts_ms"].values())
+        other = "none" if one["other_answers"] is None else f"{one['other_answers']:.0%}"
+        table.add_row(
+            one["part"], one["way"], f"{one['ms']:.1f}", f"{one['instead_ms']:.1f}", f"{-saved:+.0%}", other
+        )  # fmt: skip
     console.print(table)
     table = Table("layout", "part", "ms", title="The deployed graph: ms of processor time per window")
     for layout, one in report["layouts"].items():

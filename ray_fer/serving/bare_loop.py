@@ -18,10 +18,11 @@ from ray_fer.models.transform import prepare
 from ray_fer.serving.cameras import FPS, Footage, messages
 from ray_fer.serving.inference import Stages, infer_windows
 from ray_fer.serving.stages import ExpressionStage, FaceStage
+from ray_fer.serving.window_parts import Clock
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window
 from ray_fer.video.face_clip import FaceFrame, assemble, find_face
-from ray_fer.video.faces import FaceFinder, align
+from ray_fer.video.faces import FaceFinder
 from ray_fer.video.images import decode_image
 from ray_fer.video.sampling import uniform_indices
 
@@ -58,7 +59,7 @@ def _in_processes(loop: Callable[..., LoopSpeed], processes: int, arguments: tup
 def _bare(number: int, bundle: Path, footage: Footage, options: StreamOptions, seconds: float) -> LoopSpeed:
     expressions = ExpressionStage(bundle, threads=1)
     faces = FaceStage(expressions.transform)
-    clock = _Clock()
+    clock = Clock()
     find, classify = clock.timing("faces", faces.find), clock.timing("expression", expressions.probabilities)
     stages = Stages(find, classify, expressions.classes, expressions.info)
     streams = range(number * _STREAMS, (number + 1) * _STREAMS)
@@ -87,7 +88,7 @@ def _bare(number: int, bundle: Path, footage: Footage, options: StreamOptions, s
 
 def _naive(number: int, bundle: Path, footage: Footage, options: StreamOptions, seconds: float) -> LoopSpeed:
     expressions = ExpressionStage(bundle, threads=1)
-    clock = _Clock()
+    clock = Clock()
     transform = expressions.transform
     frames = round(options.windows.size * FPS)
     stride = round(options.windows.stride * FPS)
@@ -109,49 +110,3 @@ def _naive(number: int, bundle: Path, footage: Footage, options: StreamOptions, 
                 classify([clip.permute(0, 2, 3, 1).numpy()])
         windows = seen / stride
         return LoopSpeed(windows / (time.perf_counter() - began), clock.per(windows))
-
-
-def parts_of_a_window(bundle: Path, footage: Footage, options: StreamOptions, frames: int = 100) -> dict[str, float]:
-    """Milliseconds of processor time of each part of one window of a stream, measured alone on so many frames."""
-    expressions = ExpressionStage(bundle, threads=1)
-    clock = _Clock()
-    decode, align_face = clock.timing("decode", decode_image), clock.timing("align", align)
-    resize = clock.timing("resize", prepare)
-    with FaceFinder() as finder:
-        find = clock.timing("detect", finder.find)
-        crops = []
-        for jpeg in footage[0][:frames]:
-            image = decode(jpeg)
-            face = find(image)
-            if face is not None:
-                aligned = torch.from_numpy(align_face(image, face.landmarks)[None])
-                crops.append(resize(aligned, expressions.transform)[0].permute(1, 2, 0).numpy())
-    new = options.windows.frames * options.windows.stride / options.windows.size
-    parts = {part: new * ms for part, ms in clock.per(frames).items()}
-    clip = np.stack([crops[number % len(crops)] for number in range(options.windows.frames)])
-    classify = clock.timing("expression", expressions.probabilities)
-    classify([clip])
-    clock.seconds.clear()
-    for _ in range(4):
-        classify([clip] * 8)
-    return parts | clock.per(32)
-
-
-class _Clock:
-    """Processor time of this thread, by part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def timing(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any, **named: Any) -> Any:
-            started = time.process_time()
-            try:
-                return call(*arguments, **named)
-            finally:
-                self.seconds[part] = self.seconds.get(part, 0.0) + time.process_time() - started
-
-        return timed
-
-    def per(self, windows: float) -> dict[str, float]:
-        return {part: 1000 * seconds / windows for part, seconds in self.seconds.items()}

@@ -27,8 +27,7 @@ def plot_trials(trials: Sequence[Trial], path: Path) -> Path:
     if best is not None:
         _plot_memory(right, best.use.memory)
         right.set_title(f"{best.streams} streams")
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     return path
 
@@ -37,7 +36,6 @@ def plot_soak(soak: Soak, path: Path) -> Path:
     """PNG: each part's memory, and the median latency of windows over time."""
     figure, (left, right) = _figure(2)
     _plot_memory(left, soak.use.memory)
-    left.legend(frameon=False, fontsize=8)
     seconds, median = _medians(soak.latency, every_s=15)
     right.plot(seconds, median)
     right.set_ylabel("latency, s (median of 15 s)")
@@ -52,6 +50,8 @@ def _plot_memory(axes: Any, memory: Mapping[str, Sequence[tuple[float, float]]])
         axes.plot([s for s, _ in samples], [size / 1e6 for _, size in samples], label=part)
     axes.set_ylabel("memory, MB")
     axes.set_ylim(bottom=0)
+    if memory:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _figure(columns: int) -> tuple[Any, Any]:

@@ -10,11 +10,12 @@ import pytest
 from ray_fer.bundle import PACKAGED
 from ray_fer.process_use import Use
 from ray_fer.serving import stream_speed
-from ray_fer.serving.bare_loop import bare, naive, parts_of_a_window
+from ray_fer.serving.bare_loop import bare, naive
 from ray_fer.serving.cameras import FPS, Footage, messages, record_footage
 from ray_fer.serving.soak import flat_parts
 from ray_fer.serving.stream_plots import plot_trials
 from ray_fer.serving.stream_speed import System, Trial, most_streams
+from ray_fer.serving.window_parts import parts_of_a_window
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.windows import WindowConfig
@@ -44,9 +45,18 @@ def test_the_loop_over_chosen_frames_is_faster_than_the_one_over_all(footage: Fo
         bare(PACKAGED, footage, OPTIONS, 2, processes=1), naive(PACKAGED, footage, OPTIONS, 2, processes=1),
     ))  # fmt: skip
     assert every > 3 * chosen
-    parts = parts_of_a_window(PACKAGED, footage, OPTIONS, frames=20)
+
+
+def test_other_ways_to_do_a_part_are_told_with_what_they_change(footage: Footage) -> None:
+    parts, others = parts_of_a_window(PACKAGED, footage, OPTIONS)
     assert list(parts) == ["decode", "detect", "align", "resize", "expression"]
     assert max(parts, key=lambda part: parts[part]) == "detect"
+    assert {one.part for one in others} == {"decode", "detect", "expression"}
+    assert all(one.ms == parts[one.part] for one in others)
+    half = next(one for one in others if one.part == "decode")
+    assert half.instead_ms < half.ms
+    assert half.other_answers is not None
+    assert 0 <= half.other_answers <= 1
 
 
 def _memory(*sizes: float) -> list[tuple[float, float]]:
