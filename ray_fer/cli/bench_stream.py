@@ -82,7 +82,7 @@ def bench_stream(
         told = ", ".join(f"{layout} {rate:.1f}" for layout, (rate, _) in rates.items())
         say(f"windows/s: {told}; the bare loop {floor:.1f}, the naive one {naive.windows_per_s:.1f}")
         fastest = max(rates, key=lambda layout: rates[layout][0])
-        first = streams or max(1, int(0.8 * rates[fastest][0]))
+        first = streams or max(1, int(0.7 * rates[fastest][0]))
         trials = stream_speed.most_streams(systems[fastest], footage, first, hold, say)
     best = stream_speed.highest(trials)
     report: dict[str, Any] = {

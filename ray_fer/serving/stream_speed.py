@@ -2,7 +2,8 @@
 
 Latency runs from the end of a window, in event time, to the moment at which a reader of committed records has its
 prediction, so it holds the allowed lateness, for which a window is kept open, and the transaction. A live trial passes
-when the windows of its last quarter come no later than those of its first: then the lag is flat.
+when as many windows come out as go in, and those of its last quarter no later than those of its first: then the lag is
+flat.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _WARM_UP_S, _LONGEST_WARM_UP_S = 15.0, 60.0
 _SETTLED_S = 2.0
 _RISE_S = 0.5
 """What the median latency may rise by from the first quarter of a trial to the last."""
+_ANSWERED = 0.97
+"""So many of the windows that end during a trial must come: one worker may keep up while another does not."""
 _HOPELESS_S = 5.0
 """A trial whose latency has risen by so much is over."""
 _PARTITIONS = 4
@@ -97,9 +100,10 @@ def live_trial(
         use, late = watch.use(), behind()
     values = [one for _, one in latency]
     rise = _rise(latency)
+    answered = len(latency) * system.options.windows.stride / (streams * seconds)
     trial = Trial(
         streams=streams,
-        flat=use.seconds >= seconds - 1 and rise <= _RISE_S,
+        flat=use.seconds >= seconds - 1 and rise <= _RISE_S and answered >= _ANSWERED,
         seconds=use.seconds,
         windows_per_s=len(latency) / use.seconds,
         frames_per_s=streams * FPS,
