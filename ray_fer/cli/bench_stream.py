@@ -47,7 +47,7 @@ def bench_stream(
     on a topic that is full already: with stages in replicas of their own, and with stages in the workers, one for each
     core. The faster of the two gets the live streams.
     """
-    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.bundle import PACKAGED, read_config
     from ray_fer.serving import bare_loop, stream_speed, window_parts
     from ray_fer.serving.cameras import record_footage
     from ray_fer.serving.local_ray import ray_session
@@ -55,7 +55,7 @@ def bench_stream(
     from ray_fer.streaming.windows import WindowConfig
 
     folder = (bundle or PACKAGED).resolve()
-    options = StreamOptions(windows=WindowConfig(frames=load_bundle(folder).config.preprocessing.frames))
+    options = StreamOptions(windows=WindowConfig(frames=read_config(folder).preprocessing.frames))
     cores = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-fer-bench-")))

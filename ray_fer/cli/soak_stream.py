@@ -33,7 +33,7 @@ def soak_stream(
     as_json: AsJson = False,
 ) -> None:
     """Run the deployed graph on live streams that come and go; fail when memory grows or a window is not there once."""
-    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.bundle import PACKAGED, read_config
     from ray_fer.serving.cameras import record_footage
     from ray_fer.serving.local_ray import ray_session
     from ray_fer.serving.soak import soak
@@ -43,7 +43,7 @@ def soak_stream(
     from ray_fer.streaming.windows import WindowConfig
 
     folder = (bundle or PACKAGED).resolve()
-    frames = load_bundle(folder).config.preprocessing.frames
+    frames = read_config(folder).preprocessing.frames
     # Soon forgotten, so that the end of a stream's memory is soaked too.
     options = StreamOptions(windows=WindowConfig(frames=frames, forget_after=replaced_every))
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ray_fer.bundle import load_bundle
+from ray_fer.bundle import read_config
 from ray_fer.serving.application import deployed
 from ray_fer.serving.deployments import build_app, face_replicas
 from ray_fer.streaming.kafka import check_broker
@@ -33,7 +33,7 @@ def serve_stream(
     An application that is there already is replaced, worker by worker. Raises BundleError, BrokerError, or ValueError
     when the windows' frame count is not the model's, or for more workers than there are partitions.
     """
-    frames = load_bundle(bundle).config.preprocessing.frames
+    frames = read_config(bundle).preprocessing.frames
     if options.windows.frames != frames:
         raise ValueError(f"windows of {options.windows.frames} frames, but the model reads {frames}")
     check_broker(settings.bootstrap_servers)

@@ -30,14 +30,15 @@ from ray_fer.streaming.topics import create_topics, delete_topics
 
 APP = "ray-fer-bench"
 _SILENCE_S = 90.0
-_WARM_UP_S, _LONGEST_WARM_UP_S = 15.0, 60.0
+_WARM_UP_S, _LONGEST_WARM_UP_S = 15.0, 240.0
 _SETTLED_S = 2.0
 _RISE_S = 0.5
 """What the median latency may rise by from the first quarter of a trial to the last."""
-_ANSWERED = 0.97
-"""So many of the windows that end during a trial must come: one worker may keep up while another does not."""
-_HOPELESS_S = 5.0
-"""A trial whose latency has risen by so much is over."""
+_ANSWERED = 0.95
+"""So many of the windows that end during a trial must come, which do so by turns of a worker: one may keep up while
+another does not."""
+_HOPELESS_S, _SOONEST_S = 5.0, 40.0
+"""A trial whose latency has risen by so much is over, but not before so long: turns of several workers mix."""
 _PARTITIONS = 4
 
 Latencies = list[tuple[float, float]]
@@ -96,7 +97,7 @@ def live_trial(
         _wait_for(poll, streams)
         _settle(poll)
         with Watch(APP, {**system.pids, pid: "producer"}) as watch:
-            latency = _collect(poll, seconds, stop=lambda found: _rise(found) > _HOPELESS_S)
+            latency = _collect(poll, seconds, stop=_hopeless)
         use, late = watch.use(), behind()
     values = [one for _, one in latency]
     rise = _rise(latency)
@@ -153,6 +154,10 @@ def _rise(latency: Latencies) -> float:
     return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
 
 
+def _hopeless(latency: Latencies) -> bool:
+    return bool(latency) and latency[-1][0] > _SOONEST_S and _rise(latency) > _HOPELESS_S
+
+
 @contextmanager
 def running(
     system: System, before: Callable[[KafkaSettings], None] = lambda settings: None
@@ -193,12 +198,12 @@ def _wait_for(poll: Callable[[], list[Any]], predictions: int) -> int:
 
 
 def _settle(poll: Callable[[], list[Any]]) -> None:
-    """Until what came in while replicas started has been answered, or will not be: at least for the warm-up."""
+    """Until what came in while replicas started has been answered, or is no longer becoming less."""
     deadline = time.monotonic() + _LONGEST_WARM_UP_S
     before = math.inf
     while time.monotonic() < deadline:
         latency = float(np.median([one for _, one in _collect(poll, _WARM_UP_S)] or [math.inf]))
-        if latency > 0.8 * before or latency < _SETTLED_S:
+        if latency > 0.9 * before or latency < _SETTLED_S:
             return
         before = latency
 
