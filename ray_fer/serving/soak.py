@@ -10,7 +10,7 @@ import numpy as np
 
 from ray_fer.process_use import Use, Watch
 from ray_fer.serving.cameras import Footage, live
-from ray_fer.serving.stream_speed import APP, Latencies, System, latency_s, running
+from ray_fer.serving.stream_speed import APP, Latencies, System, measured, running
 from ray_fer.streaming.messages import Prediction
 
 _SHARE, _BYTES = 0.10, 30e6
@@ -60,7 +60,7 @@ def soak(
             for record in poll():
                 one = Prediction.model_validate_json(record.value)
                 seen.setdefault((one.stream_id, one.window.session), []).append(one.window.index)
-                latency.append((now, latency_s(record)))
+                latency.append(measured(now, one))
             if now - told >= _TELL_EVERY_S:
                 told = now
                 held = {part: samples[-1][1] / 1e6 for part, samples in watch.use().memory.items()}
@@ -68,7 +68,7 @@ def soak(
                 say(f"{now / 60:.0f} min: {len(latency)} windows of {len(seen)} streams; MB: {parts}")
         use = watch.use()
     growth = {part: _growth(samples) for part, samples in use.memory.items()}
-    values = [value for _, value in latency]
+    values = [one.late_s for one in latency]
     return Soak(
         seconds=use.seconds,
         streams=len(seen),

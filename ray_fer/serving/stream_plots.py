@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ray_fer.serving.stream_speed import Trial, highest
+from ray_fer.serving.stream_speed import Latencies, Trial, highest
 
 if TYPE_CHECKING:
     from ray_fer.serving.soak import Soak
@@ -68,8 +68,8 @@ def _figure(columns: int) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _medians(latency: Sequence[tuple[float, float]], every_s: float = 5.0) -> tuple[list[float], list[float]]:
+def _medians(latency: Latencies, every_s: float = 5.0) -> tuple[list[float], list[float]]:
     places: dict[int, list[float]] = {}
-    for second, value in latency:
-        places.setdefault(int(second // every_s), []).append(value)
+    for one in latency:
+        places.setdefault(int(one.came_s // every_s), []).append(one.late_s)
     return [place * every_s for place in places], [float(np.median(values)) for values in places.values()]

@@ -2,8 +2,8 @@
 
 Latency runs from the end of a window, in event time, to the moment at which a reader of committed records has its
 prediction, so it holds the allowed lateness, for which a window is kept open, and the transaction. A live trial passes
-when as many windows come out as go in, and those of its last quarter no later than those of its first: then the lag is
-flat.
+when as many windows come out as go in, and no stream's windows of its last quarter come later than those of its first: then
+the lag is flat.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,17 +32,26 @@ APP = "ray-fer-bench"
 _SILENCE_S = 90.0
 _WARM_UP_S, _LONGEST_WARM_UP_S = 15.0, 240.0
 _SETTLED_S = 2.0
-_RISE_S = 0.5
-"""What the median latency may rise by from the first quarter of a trial to the last."""
+_RISE_S = 1.0
+"""What a stream's median latency may rise by from the first quarter of a trial to the last."""
 _ANSWERED = 0.95
 """So many of the windows that end during a trial must come, which do so by turns of a worker: one may keep up while
 another does not."""
 _HOPELESS_S, _SOONEST_S = 5.0, 40.0
-"""A trial whose latency has risen by so much is over, but not before so long: turns of several workers mix."""
+"""A trial whose latency has risen by so much is over, but not before so long."""
 _PARTITIONS = 4
 
-Latencies = list[tuple[float, float]]
-"""(Seconds since the beginning, seconds of latency) of windows, one after the other."""
+
+class Latency(NamedTuple):
+    """Of one window: when its prediction came, in seconds since the beginning, and how late, in seconds."""
+
+    came_s: float
+    late_s: float
+    stream_id: str
+
+
+Latencies = list[Latency]
+"""In the order in which they came."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ def live_trial(
         with Watch(APP, {**system.pids, pid: "producer"}) as watch:
             latency = _collect(poll, seconds, stop=_hopeless)
         use, late = watch.use(), behind()
-    values = [one for _, one in latency]
+    values = [one.late_s for one in latency]
     rise = _rise(latency)
     answered = len(latency) * system.options.windows.stride / (streams * seconds)
     trial = Trial(
@@ -146,16 +155,26 @@ def highest(trials: Sequence[Trial]) -> Trial | None:
 
 
 def _rise(latency: Latencies) -> float:
-    """By how much the median of the last quarter of the windows is above that of the first; 0 for a few windows."""
-    quarter = len(latency) // 4
-    if quarter < 10:
+    """By how much the median latency of the last quarter of the time is above that of the first, in the stream where it
+    is most: streams of one worker may keep up while those of another do not. 0 for a few windows."""
+    if not latency:
         return 0.0
-    values = [one for _, one in latency]
-    return float(np.median(values[-quarter:]) - np.median(values[:quarter]))
+    begin, end = latency[0].came_s, latency[-1].came_s
+    quarters: dict[str, tuple[list[float], list[float]]] = {}
+    for one in latency:
+        first, last = quarters.setdefault(one.stream_id, ([], []))
+        if one.came_s < begin + (end - begin) / 4:
+            first.append(one.late_s)
+        elif one.came_s >= end - (end - begin) / 4:
+            last.append(one.late_s)
+    rises = [
+        float(np.median(last) - np.median(first)) for first, last in quarters.values() if min(len(first), len(last)) > 2
+    ]
+    return max(rises, default=0.0)
 
 
 def _hopeless(latency: Latencies) -> bool:
-    return bool(latency) and latency[-1][0] > _SOONEST_S and _rise(latency) > _HOPELESS_S
+    return bool(latency) and latency[-1].came_s > _SOONEST_S and _rise(latency) > _HOPELESS_S
 
 
 @contextmanager
@@ -202,7 +221,7 @@ def _settle(poll: Callable[[], list[Any]]) -> None:
     deadline = time.monotonic() + _LONGEST_WARM_UP_S
     before = math.inf
     while time.monotonic() < deadline:
-        latency = float(np.median([one for _, one in _collect(poll, _WARM_UP_S)] or [math.inf]))
+        latency = float(np.median([one.late_s for one in _collect(poll, _WARM_UP_S)] or [math.inf]))
         if latency > 0.9 * before or latency < _SETTLED_S:
             return
         before = latency
@@ -216,10 +235,10 @@ def _collect(
     began = time.monotonic()
     found: Latencies = []
     while (now := time.monotonic() - began) < seconds and not stop(found):
-        found += [(now, latency_s(record)) for record in poll()]
+        found += [measured(now, Prediction.model_validate_json(record.value)) for record in poll()]
     return found
 
 
-def latency_s(record: Any) -> float:
-    """From the end of a prediction's window to now."""
-    return time.time() - Prediction.model_validate_json(record.value).window.end_us / 1e6
+def measured(now: float, prediction: Prediction) -> Latency:
+    """Of a prediction that came just now, `now` seconds after the beginning."""
+    return Latency(now, time.time() - prediction.window.end_us / 1e6, prediction.stream_id)

@@ -107,9 +107,18 @@ class PartitionProgress:
             if not stream.waiting():
                 del self._live[stream_id], self._last_frame_s[stream_id]
                 self._idle[stream_id] = (stream, self._looked_s)
-        offset = self.commit_offset()
-        for stream_id, (stream, since) in list(self._idle.items()):
-            if self._looked_s - since <= self._config.forget_after or stream.last_offset >= offset:
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        old = []
+        for stream_id, (stream, since) in self._idle.items():
+            if self._looked_s - since <= self._config.forget_after:
+                break
+            old.append((stream_id, stream))
+        # Asked only where it matters: it walks over all that is buffered, and frames are looked for all the time.
+        offset = self.commit_offset() if old else 0
+        for stream_id, stream in old:
+            if stream.last_offset >= offset:
                 break
             del self._idle[stream_id]
             self._forgotten.add(stream_id)

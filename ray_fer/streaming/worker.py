@@ -50,7 +50,7 @@ from ray_fer.streaming.windows import Window
 _LOG = logging.getLogger(__name__)
 _COMMIT_EVERY_S = 5.0
 _LONGEST_TURN_S = 0.5
-_LONGEST_NAP_S = 0.1
+_LONGEST_NAP_S = 0.05
 _LONGEST_WAIT_S = 30.0
 _CLOSE_MS = 3000
 _LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -146,10 +146,11 @@ class StreamWorker:
         consumer.pause(*paused)
         consumer.resume(*(assigned - paused))
         with self.statistics.stage("fetch"):
-            if full and self._job is not None:
-                # Nothing can come, so it is the model that is waited for; a poll keeps up the group all the same.
+            if self._job is not None:
+                # Frames of live streams come all the time: to be woken by each of them would cost more than to let
+                # them gather until the model has answered.
                 wait([self._job], timeout=_LONGEST_NAP_S)
-            polled = consumer.poll(timeout_ms=0 if full else 20 if self._job is not None else 100)
+            polled = consumer.poll(timeout_ms=0 if full or self._job is not None else 100)
         # The generation these records belong to: if the group rebalances before the commit, the broker refuses it.
         membership = consumer.group_metadata()
         assignment.apply(self._partitions)

@@ -14,7 +14,7 @@ from ray_fer.serving.bare_loop import bare, naive
 from ray_fer.serving.cameras import FPS, Footage, messages, record_footage
 from ray_fer.serving.soak import flat_parts
 from ray_fer.serving.stream_plots import plot_trials
-from ray_fer.serving.stream_speed import System, Trial, most_streams
+from ray_fer.serving.stream_speed import Latency, System, Trial, most_streams
 from ray_fer.serving.window_parts import parts_of_a_window
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.options import StreamOptions
@@ -76,9 +76,13 @@ def test_memory_is_flat_when_it_grows_no_more_after_a_third() -> None:
 def _trial(streams: int, capacity: int) -> Trial:
     """Of a system that answers `capacity` windows a second: what comes in beyond them waits."""
     growth = max(0.0, streams / capacity - 1)
-    latency = [(second, 1 + growth * second) for second in np.arange(0, 120, 0.2)]
+    # One of two workers keeps up all the same.
+    latency = [
+        Latency(second, 1 + growth * second * (number % 2), f"camera-{number % 2}")
+        for number, second in enumerate(np.arange(0, 120, 0.2).tolist())
+    ]
     rise = stream_speed._rise(latency)
-    return Trial(streams, rise <= 0.5, 120, min(streams, capacity), 30.0 * streams, 1, 1, rise, 0, latency, Use())
+    return Trial(streams, rise <= 1.0, 120, min(streams, capacity), 30.0 * streams, 1, 1, rise, 0, latency, Use())
 
 
 @pytest.mark.parametrize(("first", "tried"), [(20, [20, 22, 24, 26]), (25, [25, 27]), (40, [40, 36, 32, 29, 26, 23])])
