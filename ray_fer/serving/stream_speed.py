@@ -2,8 +2,8 @@
 
 Latency runs from the end of a window, in event time, to the moment at which a reader of committed records has its
 prediction, so it holds the allowed lateness, for which a window is kept open, and the transaction. A live trial passes
-when as many windows come out as go in, and no stream's windows of its last quarter come later than those of its first: then
-the lag is flat.
+when as many windows come out as go in, and no stream's windows of the last quarter come later than those of the first:
+then the lag is flat.
 """
 
 from __future__ import annotations
