@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from ray_fer.bundle import PACKAGED
 from ray_fer.models.transform import TransformConfig, prepare
-from ray_fer.serving.stages import FaceResult, FaceStage
+from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage, batches
 from ray_fer.streaming.payload import Payload, PictureRequest
 from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.streaming.source import segment_messages, video_messages
@@ -89,3 +90,21 @@ def test_crops_are_those_of_the_model_and_what_it_would_make_of_the_whole_clip(m
     crops = np.stack([result.face.crop for (result,) in results if result.face is not None])
     assert crops.shape == (4, 96, 96, 3)
     np.testing.assert_array_equal(crops, whole.permute(0, 2, 3, 1).numpy())
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_batches_have_few_sizes_and_lose_no_clip(count: int) -> None:
+    clips = [np.full(1, number) for number in range(count)]
+    cut = list(batches(clips))
+    assert [int(clip[0]) for batch in cut for clip in batch] == list(range(count))
+    assert {len(batch) for batch in cut} <= {8, 4, 2, 1}
+    assert len(cut) <= count // 8 + 3
+
+
+def test_the_answer_for_a_clip_does_not_depend_on_the_clips_beside_it() -> None:
+    stage = ExpressionStage(PACKAGED)
+    side = stage.transform.canvas
+    clips = list(np.random.default_rng(0).integers(0, 256, (11, stage.frames, side, side, 3), np.uint8))
+    together = stage.probabilities(clips)
+    assert together.shape == (11, len(stage.classes))
+    np.testing.assert_allclose(together, [stage.probabilities([clip])[0] for clip in clips], atol=1e-5)
