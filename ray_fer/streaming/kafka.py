@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
 
-from ray_fer.streaming.kafka_client import Client, TransactionalClient, TransactionalProducer, connected
+from ray_fer.streaming.kafka_client import Client, OwnAssignor, TransactionalClient, TransactionalProducer, connected
 from ray_fer.streaming.kafka_settings import FILE_FIELDS, KafkaSettings
 
 _NOTED = 20
@@ -97,16 +96,19 @@ def group_consumer(settings: KafkaSettings) -> KafkaConsumer:
     Partitions that stay with a member during a rebalance are read on meanwhile (cooperative assignment, KIP-429), and
     with `settings.instance` a member that is back within the session timeout causes no rebalance (KIP-345).
     """
-    return consumer(
+    assignor = OwnAssignor()
+    made = consumer(
         settings,
         group_id=settings.group,
         group_instance_id=settings.instance,
-        partition_assignment_strategy=[CooperativeStickyAssignor()],
+        partition_assignment_strategy=[assignor],
         # Frames of live streams come one by one. To fetch them so would cost more than all else that is done with them.
         fetch_min_bytes=min(FETCH_AT_LEAST, settings.partition_fetch_bytes),
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(200, settings.session_timeout_ms // 4),
     )
+    assignor.claim(made.assignment)
+    return made
 
 
 def producer(settings: KafkaSettings, **overrides: Any) -> KafkaProducer:

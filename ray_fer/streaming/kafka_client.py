@@ -1,14 +1,15 @@
-"""What kafka-python (3.0.12) leaves waiting or trying for ever, with an end. `kafka` builds its clients of these."""
+"""What kafka-python (3.0.12) leaves waiting or trying for ever, with an end. `kafka` makes its clients of these."""
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     KafkaConnectionError,
     KafkaError,
@@ -144,6 +145,27 @@ class TransactionalProducer(KafkaProducer):
         self._sender.wakeup()
         if not result.wait(timeout_ms=seconds * 1000):
             raise KafkaTimeoutError("the transaction took longer than transaction_timeout_ms")
+
+
+class OwnAssignor(CooperativeStickyAssignor):
+    """Cooperative assignment in which a member claims the partitions that it has.
+
+    kafka-python's claims those that it was given last, also when it has lost them with its membership: whoever comes
+    back after a stall claims what is another's by then. The leader waits until it gives them up, which it never does,
+    as it does not have them, and nobody gets them before the group changes again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._owned: Callable[[], Iterable[TopicPartition]] = tuple
+
+    def claim(self, owned: Callable[[], Iterable[TopicPartition]]) -> None:
+        """`owned` gives the partitions that the consumer has."""
+        self._owned = owned
+
+    def metadata(self, topics: Any) -> Any:
+        self.member_assignment = list(self._owned())
+        return super().metadata(topics)
 
 
 def connected(kind: Callable[..., T], network: type[Client], **arguments: Any) -> T:

@@ -12,6 +12,7 @@ from kafka.errors import KafkaTimeoutError
 from ray_fer.streaming import assignment
 from ray_fer.streaming.assignment import Assignment
 from ray_fer.streaming.attempts import StoppedError
+from ray_fer.streaming.kafka_client import OwnAssignor
 from ray_fer.streaming.progress import PartitionProgress
 from ray_fer.streaming.windows import WindowConfig
 
@@ -66,3 +67,13 @@ def test_a_short_wait_is_not(caplog: pytest.LogCaptureFixture) -> None:
 def test_nobody_waits_once_the_worker_is_stopped() -> None:
     with pytest.raises(StoppedError):
         applied(SilentConsumer(1), stopped=True)
+
+
+def test_a_member_claims_what_it_has_and_not_what_it_was_given_once() -> None:
+    has = {PARTITION, TopicPartition("frames", 0)}
+    assignor = OwnAssignor()
+    assignor.claim(lambda: has)
+    (claim,) = assignor.metadata({"frames"}).owned_partitions
+    assert (claim.topic, claim.partitions) == ("frames", [0, 2])
+    has.clear()  # as when its membership is lost
+    assert not assignor.metadata({"frames"}).owned_partitions
