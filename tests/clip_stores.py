@@ -35,11 +35,15 @@ def colour_store(
     folds: int | None = None,
     seed: int = 0,
     dataset: str = "colours",
+    scene: bool = False,
 ) -> Path:
-    """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels)."""
+    """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels).
+
+    With `scene` it keeps whole frames, too, which have the same colour under a third of the noise.
+    """
     rng = np.random.default_rng(seed)
     colours = np.random.default_rng(99).uniform(60, 195, (len(classes), 3))
-    options = ClipOptions(sampling=Sampling(frames=frames))
+    options = ClipOptions(sampling=Sampling(frames=frames), scene="whole" if scene else "none")
     schema = store_schema(options)
     rows = []
     for split, count in clips.items():
@@ -47,6 +51,9 @@ def colour_store(
             label = number % len(classes)
             images = rng.normal(colours[label], noise, (frames, SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
             empty = {field.name: None for field in schema}
+            if scene:
+                whole = rng.normal(colours[label], noise / 3, (frames, SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
+                empty["scene"] = [encode_jpeg(image) for image in whole]
             rows.append(
                 empty | {
                     "clip_id": f"{split}-{number:04d}", "dataset": dataset, "path": f"{split}-{number:04d}.mp4",

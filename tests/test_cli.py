@@ -121,7 +121,10 @@ def test_unknown_flags_and_values(arguments: list[str]) -> None:
         (["train", "--output", "x", "--store", "/absent"], "no such clip store"),
         (["recipes", "sota"], "expected one of cafer"),
         (["reproduce", "cafer-figure-7"], "give TABLE, --data and --output; `ray-fer reproduce --list`"),
-        (["reproduce", "hdf-table-3", "--data", "x", "-o", "y"], "hdf is not among this version's models"),
+        (
+            ["reproduce", "ethnicmer-table-5", "--data", "x", "-o", "y"],
+            "ethnicmer is not among this version's models",
+        ),
         (["reproduce", "cafer-figure-7", "--data", "/absent", "-o", "y"], "/absent: no such clip store"),
         (["crossval", "x", "-o", "y", "--protocol", "megc"], "expected folds, loso, fixed, or a number"),
         (["crossval", "x", "-o", "y", "--only", "two"], "folds 'two': give whole numbers with commas"),
@@ -162,7 +165,8 @@ def test_models_lists_what_can_be_trained() -> None:
 def test_reproduce_lists_what_can_be_made() -> None:
     listed = {one["id"]: one for one in json.loads(run("reproduce", "--list", "--json").stdout)}
     assert listed["cafer-figure-7"]["rows"][1] == "Global prior"
-    assert "hdf is not among" in listed["hdf-table-3"]["refused"]["d"]
+    assert all("ethnicmer is not among" in one for one in listed["ethnicmer-table-5"]["refused"].values())
+    assert listed["hdf-table-3"]["rows"] == ["a", "b", "c", "d"]
     shown = run("reproduce", "--list").stdout
     assert "cafer-figure-7       DFEW, 5-fold: Granularity" in shown
     assert "nothing of it can be made with this version" in shown

@@ -10,6 +10,7 @@ import typer
 from ray_fer.cli.bench import bench_preprocess, bench_train
 from ray_fer.cli.bench_kafka_clients import bench_kafka_clients
 from ray_fer.cli.bench_stream import bench_stream
+from ray_fer.cli.cache_features import cache_features
 from ray_fer.cli.compare import compare
 from ray_fer.cli.crossval import crossval
 from ray_fer.cli.curate import curate
@@ -35,6 +36,7 @@ __all__ = [
     "bench_stream",
     "bench_synth",
     "bench_train",
+    "cache_features",
     "calibrate_blendshapes",
     "crossval",
     "main",
@@ -56,7 +58,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo, "doctor": doctor, "predict": predict, "datasets": datasets, "import": import_dataset,
     "split": split, "mix": mix,
     "synth": synth, "curate": curate, "preprocess": preprocess, "aus": aus, "priors": priors,
-    "train": train, "crossval": crossval, "search": search,
+    "cache-features": cache_features, "train": train, "crossval": crossval, "search": search,
     "evaluate": evaluate, "compare": compare, "reproduce": reproduce, "recipes": recipes,
     "serve": serve, "models": models,
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,48 +12,50 @@ from rich.table import Table
 from ray_fer.cli.figures import hand_over
 from ray_fer.cli.trials import say
 
+if TYPE_CHECKING:
+    from ray_fer.training.recipe import Recipe
 
-def bench_accelerator(batch: int, steps: int, clips: int, compiled: bool, output: Path | None, as_json: bool) -> None:
-    """Measure CA-FER at its paper's size and transformers' ViViT-B on the first GPU, and print how they compare.
 
-    Raises ValueError where there is no GPU, or transformers is not installed.
+def bench_accelerator(
+    recipe: Recipe, batch: int, steps: int, clips: int, compiled: bool, output: Path | None, as_json: bool
+) -> None:
+    """Measure a recipe's model and what it is compared with on the first GPU, and print how they compare.
+
+    Raises ValueError where there is no GPU, transformers is missing for CA-FER, or nothing to compare is known.
     """
     import torch
 
-    from ray_fer.models import create
-    from ray_fer.models.describe import placeholders
-    from ray_fer.models.transform import TransformConfig
     from ray_fer.training import accelerator_speed as speed
 
-    if importlib.util.find_spec("transformers") is None:
+    ways = speed.ways(recipe)
+    if recipe.name == "cafer" and importlib.util.find_spec("transformers") is None:
         raise ValueError("the other ViViT is transformers': pip install transformers")
     if not torch.cuda.is_available():
         raise ValueError("--gpu needs a GPU, and torch finds none here; without it the loop is measured on CPU cores")
-    device, transform = torch.device("cuda", 0), TransformConfig()
+    device, transform = torch.device("cuda", 0), recipe.transform
     name = torch.cuda.get_device_name(device)
     say(f"{name}: peak of bf16 matrix products")
     peak = speed.matmul_peak(device)
     say(f"rendering {clips} SynthFER clips on it")
     rendered = speed.rendered_clips(clips, transform, device)
     found = []
-    for way, make in (
-        ("ray_fer, CA-FER with ViViT-B FE", lambda: create("cafer", **placeholders("cafer"))),
-        ("transformers, ViViT-B", lambda: speed.TransformersViViT(transform)),
-    ):
-        say(way)
-        model = make()
-        found.append(speed.step_speed(way, model, rendered, transform, batch, steps, peak, compiled))
+    for way in ways:
+        say(way.name)
+        model = way.make()
+        found.append(speed.step_speed(way.name, model, rendered, transform, batch, steps, peak, compiled, way.cached))
         del model
         torch.cuda.empty_cache()
     ours, theirs = found
     report: dict[str, Any] = {
-        "device": name, "torch": torch.__version__, "batch": batch, "compiled": compiled, "peak_tflops": peak / 1e12,
+        "recipe": recipe.name, "device": name, "torch": torch.__version__, "batch": batch, "compiled": compiled,
+        "peak_tflops": peak / 1e12,
         "speeds": [vars(one) for one in found], "ratio": ours.clips_per_second / theirs.clips_per_second,
     }  # fmt: skip
     if hand_over(report, output, as_json):
         return
-    table = Table(title=f"{name}, bf16, batch {batch}, 16 x 224 px; peak {peak / 1e12:.0f} TFLOP/s (matrix products)")
-    for column in ("model", "clips/s", "ray_fer / model", "s per step", "GFLOP per clip", "MFU", "memory, GB"):
+    shown = f"{transform.frames} x {transform.size} px"
+    table = Table(title=f"{name}, bf16, batch {batch}, {shown}; peak {peak / 1e12:.0f} TFLOP/s (matrix products)")
+    for column in ("model", "clips/s", "first / model", "s per step", "GFLOP per clip", "MFU", "memory, GB"):
         table.add_column(column)
     for one in found:
         table.add_row(

@@ -89,7 +89,9 @@ def bench_preprocess(
 
 @exit_on_bad_input
 def bench_train(
-    recipe: Annotated[str, typer.Option(help="recipe whose model is trained")] = "cafer-small",
+    recipe: Annotated[
+        str | None, typer.Option(help="recipe whose model is trained (default: cafer-small; with --gpu cafer)")
+    ] = None,
     settings: Settings = None,
     clips: Annotated[int, typer.Option(min=28, help="SynthFER clips that are trained on")] = 112,
     epochs: Annotated[int, typer.Option(min=2, help="epochs; the first one does not count")] = 5,
@@ -98,11 +100,16 @@ def bench_train(
         float | None, typer.Option(help="of the accelerator at this precision: also print how much of it is used (MFU)")
     ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="instead: CA-FER of the paper's size on one GPU, beside transformers' ViViT-B")
+        bool,
+        typer.Option(
+            "--gpu",
+            help="instead: cafer, hdf or ous of the paper's size on one GPU, beside transformers' ViViT-B, X3D alone, "
+            "or OUS without cached features",
+        ),
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="with --gpu: clips per step")] = 32,
     steps: Annotated[int, typer.Option(min=1, help="with --gpu: steps that are measured")] = 50,
-    compiled: Annotated[bool, typer.Option("--compile", help="with --gpu: torch.compile both models")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="with --gpu: torch.compile the models")] = False,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -111,8 +118,12 @@ def bench_train(
     One worker per core unless --set workers=N; with --set gpus_per_worker=1 on GPUs. Augmentation is off in both.
     --gpu measures one GPU in bf16: clips/s, share of its measured matrix-product peak (MFU), memory.
     """
+    from ray_fer.training.recipe import overridden
+    from ray_fer.training.recipes import recipe as recipe_named
+
     if gpu:
-        bench_accelerator(batch, steps, clips, compiled, output, as_json)
+        chosen = overridden(recipe_named(recipe or "cafer"), settings or [])
+        bench_accelerator(chosen, batch, steps, clips, compiled, output, as_json)
         return
     from ray_fer.preprocessing.store_index import read_index
     from ray_fer.serving.local_ray import ray_session, simulated_cluster
@@ -120,13 +131,11 @@ def bench_train(
     from ray_fer.training.bundles import model_arguments
     from ray_fer.training.fit import TrainingClips
     from ray_fer.training.parts import classes_of
-    from ray_fer.training.recipe import overridden
-    from ray_fer.training.recipes import recipe as recipe_named
     from ray_fer.training.synthfer import SynthFerSize, synthfer_clips
 
     cores = len(os.sched_getaffinity(0))
     wanted = [f"workers={cores}", f"epochs={epochs}", "augment=null", f"evaluate_every={epochs}", *(settings or [])]
-    made = overridden(recipe_named(recipe), wanted)
+    made = overridden(recipe_named(recipe or "cafer-small"), wanted)
     with tempfile.TemporaryDirectory(prefix="ray-fer-bench-") as name:
         with ray_session():
             rendered = synthfer_clips(SynthFerSize(clips, 28, 28), made, Path(name), say)

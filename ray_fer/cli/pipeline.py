@@ -68,7 +68,7 @@ def preprocess(
     )  # fmt: skip
     with rows_per_second("clips") as progress:
         summary = run(manifest, output, options, shard_clips, resume, retry_failed, overwrite, progress, ray_session)
-    _report(summary, "clips", as_json)
+    report(summary, "clips", as_json)
 
 
 @exit_on_bad_input
@@ -128,13 +128,13 @@ def aus(
                 progress=progress,
                 session=ray_session,
             )
-        _report(summary, "frames", as_json)
+        report(summary, "frames", as_json)
         return
     with rows_per_second("clips") as progress:
         summary = extract_aus(
             source, output, extractor, options, active, resume, retry_failed, overwrite, progress, ray_session
         )
-    _report(summary, "clips", as_json)
+    report(summary, "clips", as_json)
     if priors_file is not None:
         written = compute_priors(output).write(priors_file)
         print(written, file=sys.stderr if as_json else sys.stdout)
@@ -144,7 +144,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
 
 
-def _report(summary: Summary, what: str, as_json: bool) -> None:
+def report(summary: Summary, what: str, as_json: bool) -> None:
     from ray_fer.preprocessing.store import FAILURES
 
     if as_json:

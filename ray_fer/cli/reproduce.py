@@ -40,8 +40,12 @@ def reproduce(
         bool, typer.Option("--quick", help="with synthfer: small systems and few clips, within an hour on two cores")
     ] = False,
     strengths: Annotated[
-        str, typer.Option(help="with synthfer: how strongly culture groups differ, from 0 (not) to 1")
-    ] = "0,0.5,1",
+        str | None,
+        typer.Option(
+            help="with synthfer: how strongly culture groups differ, from 0 (not) to 1 (default: 0,0.5,1 for tables "
+            "whose models know culture groups, else 0.5)"
+        ),
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option(help="this row alone; may be given many times")] = None,
     recipe: Annotated[str | None, typer.Option(help="for all systems (default: the paper's of each model)")] = None,
     settings: Settings = None,
@@ -98,7 +102,8 @@ def reproduce(
     if table is None or data is None or output is None:
         raise ValueError("give TABLE, --data and --output; `ray-fer reproduce --list` names the tables")
     options = ReproduceOptions(
-        table=table, data=data, output=output, quick=quick, strengths=fractions(strengths, "strengths"),
+        table=table, data=data, output=output, quick=quick,
+        strengths=() if strengths is None else fractions(strengths, "strengths"),
         rows=tuple(rows or ()), recipe=recipe, settings=tuple(settings or ()),
         seeds=numbers(seeds, "seeds"), aus=aus, priors=priors_file, paper_protocol=paper_protocol,
         any_dataset=any_dataset, parallel=parallel, faces=faces, mlflow=mlflow, overwrite=overwrite,

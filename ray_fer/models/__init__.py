@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from ray_fer.models.batch import ClipBatch, ModelOutput
@@ -12,10 +13,12 @@ from ray_fer.models.card import Card, Model
 from ray_fer.models.dfer_clip import DferClip
 from ray_fer.models.dpcnet import Dpcnet
 from ray_fer.models.former_dfer import FormerDfer
+from ray_fer.models.hdf import HDF
 from ray_fer.models.i3d import I3D
 from ray_fer.models.m3dfel import M3dfel
 from ray_fer.models.mc3_18 import MC3_18
 from ray_fer.models.nr_dfernet import NrDfernet
+from ray_fer.models.ous import Ous
 from ray_fer.models.p3d import P3D
 from ray_fer.models.r2plus1d_18 import R2Plus1D18
 from ray_fer.models.r3d_18 import R3D18
@@ -30,10 +33,12 @@ _MODELS: dict[str, type[Model]] = {
     "dfer_clip": DferClip,
     "dpcnet": Dpcnet,
     "former_dfer": FormerDfer,
+    "hdf": HDF,
     "i3d": I3D,
     "m3dfel": M3dfel,
     "mc3_18": MC3_18,
     "nr_dfernet": NrDfernet,
+    "ous": Ous,
     "p3d": P3D,
     "r2plus1d_18": R2Plus1D18,
     "r3d_18": R3D18,
@@ -52,6 +57,11 @@ def names() -> list[str]:
 def takes(name: str, argument: str) -> bool:
     """Whether model `name` has this keyword argument. ValueError for an unknown name."""
     return argument in inspect.signature(_model(name)).parameters
+
+
+def reads_scene(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether model `name` with these arguments needs `ClipBatch.scene`. ValueError for an unknown name."""
+    return _model(name).reads_scene(config)
 
 
 def card(name: str) -> Card:
@@ -76,4 +86,4 @@ def _model(name: str) -> type[Model]:
     return _MODELS[name]
 
 
-__all__ = ["Card", "ClipBatch", "Model", "ModelOutput", "card", "create", "names", "takes"]
+__all__ = ["Card", "ClipBatch", "Model", "ModelOutput", "card", "create", "names", "reads_scene", "takes"]

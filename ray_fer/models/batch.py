@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ class ClipBatch:
     """A batch of clips. `frames` float [B,T,3,H,W], normalised by the model's own transform.
 
     `culture` int64 [B] (-1 = unknown) and `label` int64 [B] index the class lists of the model's configuration.
+    `scene` [B,T,3,H,W] are the whole frames, for models that read them. `cached` is what `Model.frozen` gave for these
+    clips, read from disk: pixels are not needed then, and `frames` is [B,0].
     """
 
     frames: Tensor
@@ -21,10 +24,10 @@ class ClipBatch:
     scene: Tensor | None = None
     flow: Tensor | None = None
     apex: Tensor | None = None
+    cached: dict[str, Tensor] | None = None
 
     def to(self, device: torch.device | str) -> ClipBatch:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return ClipBatch(**{k: v.to(device, non_blocking=True) if v is not None else None for k, v in moved.items()})
+        return ClipBatch(**{field.name: _moved(getattr(self, field.name), device) for field in fields(self)})
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
@@ -32,8 +35,14 @@ class ClipBatch:
 
 @dataclass
 class ModelOutput:
-    """`logits` [B,C], `features` [B,D], and the model's own loss terms by name (scalars, already weighted)."""
+    """`logits` [B,C], `features` [B,D], and the model's own loss terms by name: scalars, for `Model.balance`."""
 
     logits: Tensor
     features: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, dict):
+        return {name: _moved(one, device) for name, one in value.items()}
+    return None if value is None else value.to(device, non_blocking=True)

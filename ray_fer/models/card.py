@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ray_fer.models.batch import ClipBatch, ModelOutput
@@ -67,6 +69,34 @@ class Model(nn.Module):
     def forward(self, batch: ClipBatch) -> ModelOutput:
         """Logits and features of each clip."""
         raise NotImplementedError
+
+    def balance(self, losses: dict[str, Tensor]) -> Tensor:
+        """The objective: scalar losses by name -> scalar. "classification" is the training loop's, the others are those
+        of `ModelOutput`; their sum, unless a model weights them otherwise.
+        """
+        return reduce(torch.add, losses.values())
+
+    def measured(self, gradient_norm: Tensor) -> None:
+        """Told the L2 norm of each gradient of the objective that training computes, before it is clipped.
+
+        For models that balance by it. A whole batch's, over all workers: the same scalar on each of them.
+        """
+
+    def frozen(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """What depends on a clip's pixels and on frozen weights alone: float32 [B,...] by name, to be kept on disk.
+
+        Given back as `ClipBatch.cached` it takes the place of pixels. Empty for models that freeze nothing.
+        """
+        return {}
+
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """What `frozen` depends on beside pixels: with other weights, what it gave is of no use."""
+        return {}
+
+    @classmethod
+    def reads_scene(cls, config: Mapping[str, Any]) -> bool:
+        """Whether a model of these arguments needs `ClipBatch.scene`."""
+        return False
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Public weights under this model's names and in its shapes, without what it has no place for.

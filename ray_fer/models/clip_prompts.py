@@ -1,4 +1,4 @@
-"""Expressions in words of visible facial movements, and their ids in CLIP's vocabulary."""
+"""Expressions in words, their own names or visible facial movements, and the ids of these in CLIP's vocabulary."""
 
 from __future__ import annotations
 
@@ -24,6 +24,21 @@ DESCRIPTIONS: dict[str, str] = {
 }
 """Our own, one for each of `COMPOUND_EXPRESSIONS`."""
 
+_USUAL = {len(known): known for known in (EXPRESSIONS, COMPOUND_EXPRESSIONS)}
+
+
+def named(classes: int, names: Sequence[str] | None) -> list[str]:
+    """The name of each class, in their order: `names`, else `EXPRESSIONS` or `COMPOUND_EXPRESSIONS` for 7 or 11.
+
+    Raises ValueError that says what to give.
+    """
+    known = names or _USUAL.get(classes)
+    if known is None:
+        raise ValueError(f"the names of {classes} classes are not known; give them as `class_names`")
+    if len(known) != classes:
+        raise ValueError(f"{len(known)} names for {classes} classes")
+    return list(known)
+
 
 def described(classes: int, names: Sequence[str] | None, descriptions: Sequence[str] | None) -> list[str]:
     """A text for each class, in their order.
@@ -32,7 +47,7 @@ def described(classes: int, names: Sequence[str] | None, descriptions: Sequence[
     7 or 11 classes. Raises ValueError that says what to give.
     """
     if descriptions is None:
-        names = names or {len(known): known for known in (EXPRESSIONS, COMPOUND_EXPRESSIONS)}.get(classes)
+        names = names or _USUAL.get(classes)
         missing = [name for name in names or () if name not in DESCRIPTIONS]
         if names is None or missing:
             what = f"{classes} classes without names" if names is None else ", ".join(missing)

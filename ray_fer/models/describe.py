@@ -90,29 +90,40 @@ def _compared(name: str, published: Published) -> Comparison:
 
 def _counted(model: nn.Module, shown: Input) -> tuple[Size, list[Layer]]:
     # On the meta device nothing is computed, so that a model of any size is counted in a second.
-    model = model.eval().to("meta")
+    every = list(model.parameters())
+    trained = sum(one.numel() for one in every if one.requires_grad)
+    # The counter follows gradients of what modules are given, and cannot where a parameter is given without any.
+    model = model.eval().to("meta").requires_grad_(False)
     outputs: dict[str, str] = {}
     modules = {name: one for name, one in model.named_modules() if name and name.count(".") < _DEPTH}
     hooks = [one.register_forward_hook(_note_shape(outputs, name)) for name, one in modules.items()]
     frames = torch.empty(1, shown.frames, 3, shown.size, shown.size, device="meta")
     culture = torch.zeros(1, dtype=torch.long, device="meta")
+    batch = ClipBatch(frames, culture=culture, scene=frames)  # models without a scene do not look at it
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(ClipBatch(frames, culture=culture))
+        model(batch)
     for hook in hooks:
         hook.remove()
-    by_module = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
     root = type(model).__name__
+    by_module = {
+        name.removeprefix(f"{root}."): sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()
+    }
     layers = [
         Layer(
             name, type(one).__name__, outputs.get(name, ""), sum(p.numel() for p in one.parameters()),
-            by_module.get(f"{root}.{name}", 0),
+            _macs(name, one, by_module),
         )
         for name, one in modules.items()
     ]  # fmt: skip
     layers = [layer for layer in layers if layer.parameters or layer.macs]
-    every = list(model.parameters())
-    trained = sum(one.numel() for one in every if one.requires_grad)
     return Size(sum(one.numel() for one in every), trained, counter.get_total_flops() // 2), layers
+
+
+def _macs(name: str, module: nn.Module, by_module: Mapping[str, int]) -> int:
+    """What was counted in a module; of one whose parts are called one by one, the sum of these."""
+    if name in by_module:
+        return by_module[name]
+    return sum(_macs(f"{name}.{child}", one, by_module) for child, one in module.named_children())
 
 
 def _note_shape(outputs: dict[str, str], name: str) -> Any:

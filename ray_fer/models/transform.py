@@ -15,6 +15,7 @@ from torch.nn import functional
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_LUMA = (0.2989, 0.587, 0.114)
 
 
 class TransformConfig(BaseModel):
@@ -40,6 +41,11 @@ class TransformConfig(BaseModel):
         """Of the network's input."""
         return 6 if self.difference else 3
 
+    @property
+    def scene(self) -> TransformConfig:
+        """That of whole frames, of which nothing is cut off."""
+        return self.model_copy(update={"left": 0.0, "top": 0.0, "side": 1.0, "canvas": self.size, "zoom": 1.0})
+
 
 class Augment(BaseModel):
     """Strength of the training augmentation (standard deviations, unless said otherwise); 0 turns a part off."""
@@ -54,6 +60,8 @@ class Augment(BaseModel):
     colour: float = Field(0.12, description="per-channel gain")
     gamma: float = 0.2
     grey: float = Field(0.15, description="probability of a grey clip")
+    crop: bool = Field(False, description="see any part of the canvas of the size of `zoom`, instead of the middle")
+    jitter: float = Field(0.0, ge=0, lt=1, description="brightness, contrast and saturation, times 1 - jitter at least")
 
 
 def prepare(frames: Tensor, config: TransformConfig) -> Tensor:
@@ -80,6 +88,8 @@ class Drawn:
     """float32 [N,3]"""
     grey: Tensor
     """bool [N]"""
+    jitter: Tensor
+    """float32 [N,3], factors of brightness, contrast and saturation"""
 
     def rows(self, rows: Tensor) -> Drawn:
         """The clips at these places: each worker takes its share of one draw for the whole batch."""
@@ -98,15 +108,15 @@ def draw(count: int, config: TransformConfig, augment: Augment, generator: torch
     if augment.flip:
         scale_x = torch.where(torch.rand(count, generator=generator) < 0.5, -scale_x, scale_x)
     shift = normal(2) * augment.shift
+    gamma, gain = torch.exp(normal() * augment.gamma), 1 + normal(3) * augment.colour
+    offset = normal(3) * augment.colour / 2
+    grey = torch.rand(count, generator=generator) < augment.grey
+    if augment.crop:
+        shift = shift + (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - config.zoom)
+    jitter = 1 + augment.jitter * (2 * torch.rand(count, 3, generator=generator) - 1)
     first = torch.stack([scale_x * angle.cos(), -scale_y * angle.sin(), shift[:, 0]], dim=1)
     second = torch.stack([scale_x * angle.sin(), scale_y * angle.cos(), shift[:, 1]], dim=1)
-    return Drawn(
-        matrix=torch.stack([first, second], dim=1),
-        gamma=torch.exp(normal() * augment.gamma),
-        gain=1 + normal(3) * augment.colour,
-        offset=normal(3) * augment.colour / 2,
-        grey=torch.rand(count, generator=generator) < augment.grey,
-    )
+    return Drawn(torch.stack([first, second], dim=1), gamma, gain, offset, grey, jitter)
 
 
 def normalise(frames: Tensor, config: TransformConfig, drawn: Drawn | None = None) -> Tensor:
@@ -141,4 +151,16 @@ def _coloured(pixels: Tensor, drawn: Drawn) -> Tensor:
     gain, offset = (each.to(pixels.device).view(-1, 1, 3, 1, 1) for each in (drawn.gain, drawn.offset))
     grey = drawn.grey.to(pixels.device).view(-1, 1, 1, 1, 1)
     pixels = pixels.clamp(1e-4, 1) ** gamma * gain + offset
+    if (drawn.jitter != 1).any():
+        pixels = _jittered(pixels, drawn.jitter.to(pixels.device))
     return torch.where(grey, pixels.mean(dim=2, keepdim=True).expand_as(pixels), pixels)
+
+
+def _jittered(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast and saturation of each clip, one after the other, as torchvision defines them."""
+    brightness, contrast, saturation = factors[:, :, None, None, None, None].unbind(1)
+    luma = torch.tensor(_LUMA, device=pixels.device).view(3, 1, 1)
+    pixels = (pixels * brightness).clamp(0, 1)
+    level = (pixels * luma).sum(dim=2, keepdim=True).mean(dim=(1, 3, 4), keepdim=True)
+    pixels = torch.lerp(level, pixels, contrast).clamp(0, 1)
+    return torch.lerp((pixels * luma).sum(dim=2, keepdim=True), pixels, saturation).clamp(0, 1)

@@ -147,7 +147,9 @@ def _clear(store: str, kind: str) -> None:
         storage.delete_file(storage.join(store, name))
 
 
-_NOUN = {"clips": "a clip store", "aus": "an AU table", "frames": "a table of frames"}
+_NOUN = {
+    "clips": "a clip store", "aus": "an AU table", "frames": "a table of frames", "features": "a table of features",
+}  # fmt: skip
 
 
 def _summary(store: str, folder: str, shards: Sequence[Shard], made: int) -> Summary:

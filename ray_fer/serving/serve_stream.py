@@ -9,6 +9,7 @@ from pathlib import Path
 from ray_fer.bundle import read_config
 from ray_fer.serving.application import deployed
 from ray_fer.serving.deployments import build_app, face_replicas
+from ray_fer.serving.stages import check_live
 from ray_fer.streaming.kafka import check_broker
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.options import StreamOptions
@@ -31,9 +32,12 @@ def serve_stream(
     """Create missing topics, deploy, and with `wait` run until interrupted, then take the application down.
 
     An application that is there already is replaced, worker by worker. Raises BundleError, BrokerError, or ValueError
-    when the windows' frame count is not the model's, or for more workers than there are partitions.
+    when the windows' frame count is not the model's, for a model that reads more than faces, or for more workers than
+    there are partitions.
     """
-    frames = read_config(bundle).preprocessing.frames
+    config = read_config(bundle)
+    check_live(config)
+    frames = config.preprocessing.frames
     if options.windows.frames != frames:
         raise ValueError(f"windows of {options.windows.frames} frames, but the model reads {frames}")
     check_broker(settings.bootstrap_servers)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ray_fer.bundle import load_bundle
+from ray_fer.bundle import BundleConfig, load_bundle
+from ray_fer.models import reads_scene
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import TransformConfig, normalise, prepare
 from ray_fer.streaming.messages import ModelInfo
@@ -67,13 +68,23 @@ class FaceStage:
         return FaceResult(replace(face, crop=canvas.permute(1, 2, 0).contiguous().numpy()))
 
 
+def check_live(config: BundleConfig) -> None:
+    """Raise ValueError for a model that reads more than faces, of which the windows of a stream are made."""
+    if reads_scene(config.model, config.model_config_):
+        raise ValueError(
+            f"{config.name} reads whole frames beside the faces, and windows of video hold faces alone; test it on a "
+            "clip store with `ray-fer evaluate`, or train it with --set model_config_.streams=face"
+        )
+
+
 class ExpressionStage:
-    """Aligned face clips -> class probabilities, with the model of a bundle."""
+    """Aligned face clips -> class probabilities, with the model of a bundle. ValueError as `check_live`."""
 
     def __init__(self, bundle: str | Path, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._bundle = load_bundle(bundle)
+        check_live(self._bundle.config)
         self.classes = self._bundle.config.classes
         self.frames = self._bundle.config.preprocessing.frames
         self.info = ModelInfo(name=self._bundle.config.name, version=self._bundle.config.version)

@@ -1,8 +1,9 @@
-"""How much of an accelerator training uses: CA-FER at its paper's size, beside transformers' ViViT with the same work.
+"""How much of an accelerator training uses: systems at their papers' sizes, each beside what it is compared with.
 
-Both train on the same clips with the same transform, loss, optimiser and precision. The clips are SynthFER, rendered
-on the device before anything is measured, so that the step itself counts and nothing else: transform, forward and
-backward pass, clipping, optimiser. Model FLOPs utilisation (MFU) is what the model's operations, as torch counts them,
+CA-FER stands beside transformers' ViViT with the same work, HDF beside its X3D alone, OUS on pixels beside OUS on
+cached features. All train on the same clips with the same optimiser and precision. The clips are SynthFER, rendered on
+the device before anything is measured, so that the step itself counts and nothing else: transform, forward and backward
+pass, clipping, optimiser. Model FLOPs utilisation (MFU) is what the model's operations, as torch counts them,
 make of the rate at which the same device multiplies large matrices in the same precision, measured in the same run.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,16 +19,45 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ray_fer.datasets.synthfer import SynthOptions, iter_batches, plan
+from ray_fer.models import Model, create
 from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.describe import placeholders
 from ray_fer.models.transform import TransformConfig, normalise
 from ray_fer.training.losses import focal_loss
 from ray_fer.training.optim import build_optimizer
-from ray_fer.training.recipe import OptimizerConfig
+from ray_fer.training.recipe import OptimizerConfig, Recipe
 from ray_fer.training.speed import synchronise
 
 _WARM_UP = 5
 _AT_ONCE = 8
 _PRECISION = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Way:
+    """A model to be measured: what it is, how it is made, and whether it reads what its frozen part made of clips."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    cached: bool = False
+
+
+def ways(recipe: Recipe) -> list[Way]:
+    """What is measured for a recipe of a paper's size, and what that is compared with. ValueError for other recipes."""
+
+    def of(**config: Any) -> Callable[[], nn.Module]:
+        return lambda: create(recipe.model, **placeholders(recipe.model) | recipe.model_config_ | config)
+
+    if recipe.name == "cafer":
+        return [
+            Way("ray_fer, CA-FER with ViViT-B FE", of()),
+            Way("transformers, ViViT-B", lambda: TransformersViViT(recipe.transform)),
+        ]
+    if recipe.name == "hdf":
+        return [Way("HDF", of()), Way("its X3D-M alone", of(dam="none", dsm=False))]
+    if recipe.name == "ous":
+        return [Way("OUS, cached features", of(), cached=True), Way("OUS, pixels", of())]
+    raise ValueError(f"nothing is known to compare {recipe.name} with on a GPU; give cafer, hdf or ous")
 
 
 @dataclass(frozen=True)
@@ -80,10 +110,16 @@ def step_speed(
     steps: int,
     peak: float,
     compiled: bool = False,
+    cached: bool = False,
 ) -> StepSpeed:
-    """Train `model` for so many steps of `batch` clips that are drawn at random; `peak` is `matmul_peak`'s."""
+    """Train `model` for so many steps of `batch` clips that are drawn at random; `peak` is `matmul_peak`'s.
+
+    With `cached` it reads what its frozen part makes of the clips, which is done before.
+    """
     device = clips.frames.device
     model = model.to(device).train()
+    if cached:
+        clips = with_features(model, clips, transform)
     gflop = flop_per_clip(model, clips, transform) / 1e9
     optimizer = build_optimizer(model, OptimizerConfig(lr=1e-5))
     forward: Callable[[ClipBatch], ModelOutput] = torch.compile(model) if compiled else model
@@ -120,13 +156,36 @@ def flop_per_clip(model: nn.Module, clips: ClipBatch, transform: TransformConfig
     return float(counter.get_total_flops())
 
 
+@torch.no_grad()
+def with_features(model: nn.Module, clips: ClipBatch, transform: TransformConfig) -> ClipBatch:
+    """The clips, with what the frozen part of the model makes of them."""
+    assert isinstance(model, Model)
+    parts = []
+    for rows in torch.arange(len(clips), device=clips.frames.device).split(_AT_ONCE):
+        with torch.autocast(clips.frames.device.type, _PRECISION):
+            parts.append(model.frozen(_batch(clips, rows, transform)))
+    return replace(clips, cached={name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+
+def _batch(clips: ClipBatch, rows: torch.Tensor, transform: TransformConfig) -> ClipBatch:
+    """Some of the clips, standardised. Their faces stand for their scenes: what is seen costs the same."""
+    assert clips.label is not None
+    assert clips.culture is not None
+    label, culture = clips.label[rows], clips.culture[rows]
+    if clips.cached is not None:
+        known = {name: one[rows] for name, one in clips.cached.items()}
+        return ClipBatch(clips.frames.new_empty(len(rows), 0), culture=culture, label=label, cached=known)
+    frames = normalise(clips.frames[rows], transform)
+    return ClipBatch(frames, culture=culture, label=label, scene=frames)
+
+
 def _loss(
     forward: Callable[[ClipBatch], ModelOutput], clips: ClipBatch, rows: torch.Tensor, transform: TransformConfig
 ) -> torch.Tensor:
-    assert clips.label is not None
-    assert clips.culture is not None
-    frames = normalise(clips.frames[rows], transform)
-    return focal_loss(forward(ClipBatch(frames, culture=clips.culture[rows])).logits, clips.label[rows])
+    batch = _batch(clips, rows, transform)
+    output = forward(batch)
+    assert batch.label is not None
+    return focal_loss(output.logits, batch.label) + sum(output.losses.values())
 
 
 class TransformersViViT(nn.Module):

@@ -13,7 +13,7 @@ from ray_fer.action_units.profiles import read_priors
 from ray_fer.evaluation.evaluated import LAST, TEST_FOLD, VALIDATION
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import model_arguments
-from ray_fer.training.data import check_clips
+from ray_fer.training.data import Reading, check_clips
 from ray_fer.training.fit import TrainingClips, check_model
 from ray_fer.training.fold_priors import AuStats
 from ray_fer.training.parts import Fold, chosen, classes_of, cultures_of, folds, held_out, protocol_name
@@ -105,7 +105,7 @@ def plan_cross_validation(options: CrossValOptions) -> CrossValPlan:
     plan = plan_trials(read_index(options.store), recipe, options)
     first = plan.trials[0]
     for part in (first.clips.train, first.clips.val, first.test):
-        check_clips(part, recipe.transform, first.clips.classes, first.clips.cultures)
+        check_clips(part, Reading.of(recipe, first.clips.classes, first.clips.cultures))
     check_model(recipe, model_arguments(recipe, first.clips, first.priors))
     if not options.overwrite:
         _check_output(options.output, plan)

@@ -1,10 +1,11 @@
 """Clips for training: read once by Ray Data into the object store, then drawn in any order by every worker.
 
 `clip_dataset` makes one block per shard of the clip store: JPEGs as they are stored (some 150 kB a clip), or decoded
-and cut for the model's transform (`pixels`), which costs more memory and no time later. A worker gets the dataset from
-Ray Train and reads single clips from its blocks, which it maps and does not copy. Blocks that memory cannot hold are
-spilled to disk by Ray; those of a node that died are read again. `clip_tables` makes the same blocks in this process,
-for training in it: the processes that Ray Data starts cost more than some hundred clips.
+and cut for the model's transform (`pixels`), which costs more memory and no time later, or in their place what a frozen
+part of the model made of them (see `cache`). A worker gets the dataset from Ray Train and reads single clips from its
+blocks, which it maps and does not copy. Blocks that memory cannot hold are spilled to disk by Ray; those of a node that
+died are read again. `clip_tables` makes the same blocks in this process, for training in it: the processes that Ray
+Data starts cost more than some hundred clips.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,11 +22,15 @@ import pyarrow as pa
 import ray
 import ray.data
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
+from ray_fer import storage
 from ray_fer.labels import culture_index, index_of
 from ray_fer.models.transform import TransformConfig, prepare
-from ray_fer.preprocessing.store_index import ClipIndex, read_rows
+from ray_fer.preprocessing.store_index import ClipIndex, check_scene, read_rows
+from ray_fer.training.cached import CACHED, read_cached
+from ray_fer.training.recipe import Recipe
 from ray_fer.video.images import decode_image
 
 _MAPPED_BLOCKS = 64
@@ -32,17 +38,40 @@ _THREADS = 2
 _PIXELS_SHARE = 0.2  # of the object store's memory that decoded clips may take
 
 
-def clip_dataset(
-    clips: ClipIndex, transform: TransformConfig, classes: list[str], cultures: list[str], pixels: bool
-) -> ray.data.Dataset:
-    """The clips in Ray's object store, in their order: `frames` (see the module), `label` and `culture` int64.
+@dataclass(frozen=True)
+class Reading:
+    """What is read of each clip: `classes` and `cultures` name the indices that labels become."""
 
-    Raises ValueError when there is none, one has a label outside `classes`, a culture outside `cultures`, or another
-    number of frames.
+    transform: TransformConfig
+    classes: list[str]
+    cultures: list[str]
+    scene: bool = False
+    """Whole frames, too."""
+    cached: str | None = None
+    """Where cached features are, which are read instead of pixels."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, classes: list[str], cultures: list[str]) -> Reading:
+        """What the recipe's model reads."""
+        cached = None if recipe.cached is None else storage.absolute(recipe.cached)
+        return cls(recipe.transform, classes, cultures, recipe.reads_scene and cached is None, cached)
+
+    @property
+    def images(self) -> dict[str, TransformConfig]:
+        """Columns of the store that hold T images, and what becomes of them."""
+        if self.cached is not None:
+            return {}
+        return {"frames": self.transform, **({"scene": self.transform.scene} if self.scene else {})}
+
+
+def clip_dataset(clips: ClipIndex, reading: Reading, pixels: bool) -> ray.data.Dataset:
+    """The clips in Ray's object store, in their order: images (see the module), `label` and `culture` int64.
+
+    Raises ValueError when there is none, or as `check_clips`.
     """
-    check_clips(clips, transform, classes, cultures)
+    check_clips(clips, reading)
     items = [json.dumps([shard, rows]) for shard, rows in clips.by_shard()]
-    read = partial(_read, store=clips.store, transform=transform, classes=classes, cultures=cultures, pixels=pixels)
+    read = partial(_read, store=clips.store, reading=reading, pixels=pixels)
     # Without a claim to a CPU: when a node dies in the middle of a run, its blocks are read again at once, although
     # training workers hold all CPUs.
     at_once = max(1, min(len(items), int(ray.cluster_resources()["CPU"])))
@@ -53,38 +82,43 @@ def clip_dataset(
     return dataset.materialize()
 
 
-def clip_tables(
-    clips: ClipIndex, transform: TransformConfig, classes: list[str], cultures: list[str]
-) -> list[pa.Table]:
+def clip_tables(clips: ClipIndex, reading: Reading) -> list[pa.Table]:
     """The blocks of `clip_dataset`, decoded, in this process. Raises ValueError as it does."""
-    check_clips(clips, transform, classes, cultures)
+    check_clips(clips, reading)
     items = [json.dumps([shard, rows]) for shard, rows in clips.by_shard()]
-    read = partial(_read, store=clips.store, transform=transform, classes=classes, cultures=cultures, pixels=True)
+    read = partial(_read, store=clips.store, reading=reading, pixels=True)
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(lambda item: read({"item": [item]}), items))
 
 
-def check_clips(clips: ClipIndex, transform: TransformConfig, classes: Sequence[str], cultures: Sequence[str]) -> None:
-    """Raise ValueError when clips cannot be trained or tested on, before anything is started."""
+def check_clips(clips: ClipIndex, reading: Reading) -> None:
+    """Raise ValueError when clips cannot be trained or tested on, before anything is started.
+
+    There must be some, with labels, cultures and numbers of frames that the model knows, and with scenes if it reads
+    them.
+    """
     if not len(clips):
         raise ValueError(f"{clips.store}: no usable clip was chosen")
     for name in sorted(set(map(str, clips.column("label")))):
-        index_of(name, list(classes), f"label in {clips.store}")
+        index_of(name, reading.classes, f"label in {clips.store}")
     for name in sorted({one for one in clips.column("culture") if one is not None}):
-        culture_index(name, list(cultures))
+        culture_index(name, reading.cultures)
+    if reading.scene:
+        check_scene(clips.store)
     ((shard, rows), *_) = clips.by_shard()
     frames = len(read_rows(clips.store, shard, rows[:1], ["frames"]).column("frames")[0])
-    if frames != transform.frames:
+    if frames != reading.transform.frames:
         raise ValueError(
-            f"{clips.store} holds {frames} frames per clip, the model reads {transform.frames}; preprocess again with "
-            f"--frames {transform.frames}"
+            f"{clips.store} holds {frames} frames per clip, the model reads {reading.transform.frames}; preprocess "
+            f"again with --frames {reading.transform.frames}"
         )
 
 
-def pixels_fit(clips: int, transform: TransformConfig) -> bool:
+def pixels_fit(clips: int, reading: Reading) -> bool:
     """Whether decoded clips would take a small part of the cluster's object store."""
     available = ray.cluster_resources().get("object_store_memory", 0.0)
-    return clips * transform.frames * 3 * transform.canvas**2 < _PIXELS_SHARE * available
+    each = sum(one.frames * 3 * one.canvas**2 for one in reading.images.values())
+    return clips * each < _PIXELS_SHARE * available
 
 
 def label_indices(clips: ClipIndex, classes: list[str]) -> np.ndarray:
@@ -95,42 +129,46 @@ def label_indices(clips: ClipIndex, classes: list[str]) -> np.ndarray:
 class ClipReader:
     """Any clip by its place, in blocks of `sizes` clips of which `block` gives one by its number."""
 
-    def __init__(self, sizes: Sequence[int], block: Callable[[int], pa.Table], transform: TransformConfig) -> None:
-        self._transform = transform
+    def __init__(self, sizes: Sequence[int], block: Callable[[int], pa.Table], reading: Reading) -> None:
+        self._reading = reading
         self._starts = np.cumsum([0, *sizes])
         self._block = block
 
     @classmethod
-    def of_shard(cls, shard: ray.data.DataIterator, transform: TransformConfig) -> ClipReader:
+    def of_shard(cls, shard: ray.data.DataIterator, reading: Reading) -> ClipReader:
         """A worker's view of `clip_dataset`."""
         blocks = [entry for bundle in shard.materialize().iter_internal_ref_bundles() for entry in bundle.blocks]
         mapped = lru_cache(_MAPPED_BLOCKS)(lambda number: ray.get(blocks[number].ref))
-        return cls([entry.metadata.num_rows for entry in blocks], mapped, transform)
+        return cls([entry.metadata.num_rows for entry in blocks], mapped, reading)
 
     @classmethod
-    def of_tables(cls, tables: Sequence[pa.Table], transform: TransformConfig) -> ClipReader:
+    def of_tables(cls, tables: Sequence[pa.Table], reading: Reading) -> ClipReader:
         """A view of `clip_tables`."""
-        return cls([table.num_rows for table in tables], tables.__getitem__, transform)
+        return cls([table.num_rows for table in tables], tables.__getitem__, reading)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def read(self, places: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """`frames` uint8 [B,T,3,canvas,canvas], `label` and `culture` int64 [B] of the clips at these places."""
+        """Of the clips at these places: `label` and `culture` int64 [B], and what the reading says of these:
+
+        `frames` and `scene` uint8 [B,T,3,canvas,canvas]; cached features by their names, with "cached." before them.
+        """
         found = [self._one(int(place)) for place in places]
-        return {name: torch.stack([one[name] for one in found]) for name in ("frames", "label", "culture")}
+        return {name: torch.stack([one[name] for one in found]) for name in found[0]}
 
     def _one(self, place: int) -> dict[str, Tensor]:
         number = int(np.searchsorted(self._starts, place, side="right")) - 1
         row = place - int(self._starts[number])
         block: pa.Table = self._block(number)
-        frames = block.column("frames")[row]
-        pixels = _stored_pixels(frames, self._transform) if "pixels" in block.schema.names else None
-        return {
-            "frames": prepare(decoded(frames.as_py()), self._transform) if pixels is None else pixels,
-            "label": torch.tensor(block.column("label")[row].as_py()),
-            "culture": torch.tensor(block.column("culture")[row].as_py()),
-        }
+        found = {name: torch.tensor(block.column(name)[row].as_py()) for name in ("label", "culture")}
+        for name, transform in self._reading.images.items():
+            images = block.column(name)[row]
+            pixels = _stored_pixels(images, transform) if "pixels" in block.schema.names else None
+            found[name] = prepare(decoded(images.as_py()), transform) if pixels is None else pixels
+        if self._reading.cached is not None:
+            found |= {f"{CACHED}.{name}": one for name, one in load(block.column(CACHED)[row].as_py()).items()}
+        return found
 
 
 def decoded(jpegs: Sequence[bytes]) -> Tensor:
@@ -138,24 +176,27 @@ def decoded(jpegs: Sequence[bytes]) -> Tensor:
     return torch.from_numpy(np.stack([decode_image(data) for data in jpegs]))
 
 
-def _read(
-    batch: dict[str, Any], store: str, transform: TransformConfig, classes: list[str], cultures: list[str], pixels: bool
-) -> pa.Table:
+def _read(batch: dict[str, Any], store: str, reading: Reading, pixels: bool) -> pa.Table:
     shard, rows = json.loads(batch["item"][0])
-    table = read_rows(store, shard, rows, ["frames", "label", "culture"])
+    table = read_rows(store, shard, rows, ["clip_id", *reading.images, "label", "culture"])
     columns = {
-        "label": pa.array([classes.index(name) for name in table.column("label").to_pylist()], pa.int64()),
+        "label": pa.array([reading.classes.index(name) for name in table.column("label").to_pylist()], pa.int64()),
         "culture": pa.array(
-            [culture_index(name, cultures) for name in table.column("culture").to_pylist()], pa.int64()
+            [culture_index(name, reading.cultures) for name in table.column("culture").to_pylist()], pa.int64()
         ),
     }
+    if reading.cached is not None:
+        names = table.column("clip_id").to_pylist()
+        return pa.table({CACHED: pa.array(read_cached(reading.cached, shard, names), pa.large_binary()), **columns})
     if not pixels:
-        return pa.table({"frames": table.column("frames"), **columns})
-    ready = [prepare(decoded(one.as_py()), transform).numpy().tobytes() for one in table.column("frames")]
-    return pa.table({"frames": pa.array(ready, pa.large_binary()), "pixels": [True] * len(ready), **columns})
+        return pa.table({**{name: table.column(name) for name in reading.images}, **columns})
+    for name, transform in reading.images.items():
+        ready = [prepare(decoded(one.as_py()), transform).numpy().tobytes() for one in table.column(name)]
+        columns[name] = pa.array(ready, pa.large_binary())
+    return pa.table({"pixels": [True] * table.num_rows, **columns})
 
 
-def _stored_pixels(frames: pa.Scalar, transform: TransformConfig) -> Tensor:
-    flat = np.frombuffer(frames.as_buffer(), np.uint8)
+def _stored_pixels(images: pa.Scalar, transform: TransformConfig) -> Tensor:
+    flat = np.frombuffer(images.as_buffer(), np.uint8)
     shape = (transform.frames, 3, transform.canvas, transform.canvas)
     return torch.from_numpy(flat.reshape(shape).copy())  # shared memory is read-only

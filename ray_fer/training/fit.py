@@ -23,9 +23,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ray_fer.models import create
-from ray_fer.models.pretrained import load_pretrained
 from ray_fer.preprocessing.store_index import ClipIndex
-from ray_fer.training.data import clip_dataset, clip_tables, label_indices, pixels_fit
+from ray_fer.training.cached import check_cache
+from ray_fer.training.data import Reading, clip_dataset, clip_tables, label_indices, pixels_fit
+from ray_fer.training.fresh import fresh_model
 from ray_fer.training.loop import train_worker
 from ray_fer.training.losses import inverse_frequencies
 from ray_fer.training.mailbox import Record, mailbox
@@ -80,15 +81,15 @@ def fit(
     """
     folder = Path(folder).resolve()
     _check_room(recipe)
-    parts, told = {"train": clips.train, "val": clips.val}, (recipe.transform, clips.classes, clips.cultures)
+    parts, reading = {"train": clips.train, "val": clips.val}, Reading.of(recipe, clips.classes, clips.cultures)
     tables, datasets = None, None
     if recipe.in_process:
-        tables = {name: clip_tables(part, *told) for name, part in parts.items()}
+        tables = {name: clip_tables(part, reading) for name, part in parts.items()}
     else:
         pixels = recipe.keep_pixels
         if pixels is None:
-            pixels = pixels_fit(len(clips.train) + len(clips.val), recipe.transform)
-        datasets = {name: clip_dataset(part, *told, pixels) for name, part in parts.items()}
+            pixels = pixels_fit(len(clips.train) + len(clips.val), reading)
+        datasets = {name: clip_dataset(part, reading, pixels) for name, part in parts.items()}
     labels = label_indices(clips.train, clips.classes)
     # Ray Train takes in one report each time that it polls its workers: with short epochs, every 2 s is too seldom.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
@@ -98,7 +99,7 @@ def fit(
             train_worker,
             train_loop_config={
                 "recipe": recipe.model_dump(), "model_arguments": model_arguments, "classes": clips.classes,
-                "labels": labels, "mailbox": box, "tables": tables,
+                "cultures": clips.cultures, "labels": labels, "mailbox": box, "tables": tables,
                 "alpha": inverse_frequencies(labels, len(clips.classes)) if recipe.loss.alpha == "inverse" else None,
             },
             scaling_config=_scaling(recipe),
@@ -123,14 +124,13 @@ def fit(
 def check_model(recipe: Recipe, model_arguments: dict[str, Any]) -> None:
     """Raise ValueError when the model or the groups of its parameters cannot be made, before anything is started.
 
-    Likewise for weights to start from, or FileNotFoundError where there are none.
+    Likewise for weights to start from and cached features, or FileNotFoundError where there are none.
     """
     try:
-        model = create(recipe.model, **model_arguments)
+        model = fresh_model(recipe, model_arguments)
     except TypeError as error:
         raise ValueError(f"model {recipe.model}: {error}; see model_config_ of recipe {recipe.name}") from error
-    if recipe.pretrained is not None:
-        load_pretrained(model, recipe.pretrained)
+    check_cache(recipe, model)
     parameter_groups(model, recipe.optimizer)  # making the optimiser itself costs two seconds of imports
 
 

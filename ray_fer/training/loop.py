@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +23,18 @@ import torch.distributed as dist
 from ray.train import Checkpoint, CheckpointUploadMode
 from torch import Tensor, nn
 
-from ray_fer.evaluation.metrics import classification_metrics
-from ray_fer.models import create
-from ray_fer.models.batch import ClipBatch
-from ray_fer.models.pretrained import load_pretrained
-from ray_fer.models.transform import Drawn, draw, normalise
-from ray_fer.training.data import ClipReader
+from ray_fer.training.clip_batches import Chances, clip_batch
+from ray_fer.training.data import ClipReader, Reading
+from ray_fer.training.fresh import fresh_model
 from ray_fer.training.loader import Prefetcher
 from ray_fer.training.losses import focal_loss
 from ray_fer.training.mailbox import Outbox
 from ray_fer.training.optim import Rates, build_optimizer
 from ray_fer.training.order import epoch_order, share, step_seed, steps_per_epoch
 from ray_fer.training.recipe import Recipe
+from ray_fer.training.sharpness import ascended
 from ray_fer.training.state import TrainingError, TrainState
+from ray_fer.training.validation import answers, autocast, gathered, validation_metrics
 
 _AHEAD = 3
 _VALIDATION_BATCH = 16
@@ -45,10 +43,10 @@ _VALIDATION_BATCH = 16
 def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train on Ray Train's current worker group; goes on from the run's last checkpoint.
 
-    `config`: recipe, model_arguments, classes, labels (class index of every training clip), alpha, mailbox, and in Ray
-    Train's local mode, which looks after neither data nor checkpoints, the clips: `tables` of "train" and "val".
-    Returns `reason` ("finished" or "early stopping") and `error`: what the user has to change. An error that would
-    come again is not raised, since Ray would start the workers again.
+    `config`: recipe, model_arguments, classes, cultures, labels (class index of every training clip), alpha, mailbox,
+    and in Ray Train's local mode, which looks after neither data nor checkpoints, the clips: `tables` of "train" and
+    "val". Returns `reason` ("finished", "early stopping" or "converged") and `error`: what the user has to change. An
+    error that would come again is not raised, since Ray would start the workers again.
     """
     worker = _Worker(config)
     try:
@@ -64,7 +62,7 @@ class _Part:
     """This worker's share of a batch, as the loader prepared it."""
 
     columns: dict[str, Tensor]
-    drawn: Drawn | None
+    chances: Chances | None
     mine: int
     """Clips that count: 0 where the batch is too small to have one for each worker, and one is computed for nothing."""
     whole: int
@@ -95,17 +93,16 @@ class _Worker:
         if self.device.type == "cpu":
             torch.set_num_threads(self.threads)
         self.alpha = None if config["alpha"] is None else torch.tensor(config["alpha"], device=self.device)
+        reading = Reading.of(recipe, self.classes, config["cultures"])
         self.train, self.val = (
-            ClipReader.of_shard(ray.train.get_dataset_shard(name), recipe.transform)
+            ClipReader.of_shard(ray.train.get_dataset_shard(name), reading)
             if tables is None
-            else ClipReader.of_tables(tables[name], recipe.transform)
+            else ClipReader.of_tables(tables[name], reading)
             for name in ("train", "val")
         )
+        self.scene = reading.scene
         self.steps = steps_per_epoch(len(self.train), recipe.batch_size)
-        torch.manual_seed(recipe.seed)  # the same weights everywhere
-        model = create(recipe.model, **config["model_arguments"])
-        if recipe.pretrained is not None:
-            load_pretrained(model, recipe.pretrained)
+        model = fresh_model(recipe, config["model_arguments"])
         if recipe.sync_batchnorm and self.world > 1 and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model = model.to(self.device)
@@ -129,15 +126,19 @@ class _Worker:
             {"event": "start", "step": at.step, "epoch": at.epoch, "steps_per_epoch": self.steps,
              "epochs": recipe.epochs, "workers": self.world}
         )  # fmt: skip
-        while at.epoch < recipe.epochs and not self._stalled():
+        while at.epoch < recipe.epochs and self._over() is None:
             self._epoch()
-        reason = "early stopping" if self._stalled() else "finished"
+        reason = self._over() or "finished"
         self.outbox.put({"event": "end", "step": at.step, "epoch": at.epoch, "reason": reason})
         return reason
 
-    def _stalled(self) -> bool:
+    def _over(self) -> str | None:
+        """Why training ends before its last epoch."""
         patience = self.recipe.early_stopping
-        return patience is not None and self.state.position.epochs_since_best >= patience
+        if patience is not None and self.state.position.epochs_since_best >= patience:
+            return "early stopping"
+        rate = self.state.optimizer.param_groups[0]["lr"]
+        return "converged" if rate < self.recipe.schedule.stop_below else None
 
     def _epoch(self) -> None:
         recipe, at = self.recipe, self.state.position
@@ -186,50 +187,54 @@ class _Worker:
         places = order[batch * recipe.batch_size : (batch + 1) * recipe.batch_size]
         mine = share(len(places), self.rank, self.world)
         read = mine if len(mine) else np.array([0])
-        drawn = None
+        chances = None
         if recipe.augment is not None:
             chance = torch.Generator().manual_seed(step_seed(recipe.seed, epoch * self.steps + batch))
-            drawn = draw(len(places), recipe.transform, recipe.augment, chance).rows(torch.from_numpy(read))
+            drawn = Chances.drawn(len(places), recipe.transform, recipe.augment, self.scene, chance)
+            chances = drawn.rows(torch.from_numpy(read))
         columns = self.train.read(places[read])
         if self.device.type == "cuda":
             columns = {name: tensor.pin_memory() for name, tensor in columns.items()}
-        return _Part(columns, drawn, len(mine), len(places))
+        return _Part(columns, chances, len(mine), len(places))
 
     def _step(self, part: _Part) -> tuple[Tensor, dist.Work | None]:
         """One step of the optimiser; returns the whole batch's summed loss, and what to wait for before it is read."""
-        recipe, state = self.recipe, self.state
-        torch.manual_seed(step_seed(recipe.seed, state.position.step, self.rank))
+        settings, state = self.recipe.optimizer, self.state
+        weights = [one for one in state.model.parameters() if one.requires_grad]
+        total = self._gradient(part)
+        state.model.measured(nn.utils.get_total_norm(one.grad for one in weights if one.grad is not None))
+        if settings.sam is not None:
+            with ascended(state.model, settings.sam):
+                self._gradient(part)
+        if settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(weights, settings.gradient_clip)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.stepped()
+        return total, dist.all_reduce(total, async_op=True) if self.world > 1 else None
+
+    def _gradient(self, part: _Part) -> Tensor:
+        """Compute the whole batch's gradient; returns the summed loss of this worker's share."""
+        torch.manual_seed(step_seed(self.recipe.seed, self.state.position.step, self.rank))
         total = torch.zeros((), device=self.device)
         count = max(part.mine, 1)
-        chunks = [rows for rows in torch.arange(count).tensor_split(recipe.accumulate) if len(rows)]
+        chunks = [rows for rows in torch.arange(count).tensor_split(self.recipe.accumulate) if len(rows)]
         for number, rows in enumerate(chunks):
             with self._without_sync() if number + 1 < len(chunks) else nullcontext():
                 loss = self._loss(part, rows)
                 counted = len(rows) if part.mine else 0
                 (loss * (counted * self.world / part.whole)).backward()
                 total += loss.detach() * counted
-        if recipe.optimizer.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(state.model.parameters(), recipe.optimizer.gradient_clip)
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        state.stepped()
-        return total, dist.all_reduce(total, async_op=True) if self.world > 1 else None
+        return total
 
     def _loss(self, part: _Part, rows: Tensor) -> Tensor:
         recipe = self.recipe
         columns = {name: tensor[rows].to(self.device, non_blocking=True) for name, tensor in part.columns.items()}
-        drawn = None if part.drawn is None else part.drawn.rows(rows)
-        batch = ClipBatch(
-            frames=normalise(columns["frames"], recipe.transform, drawn), culture=columns["culture"],
-            label=columns["label"],
-        )  # fmt: skip
-        with self._autocast():
+        batch = clip_batch(columns, recipe.transform, None if part.chances is None else part.chances.rows(rows))
+        with autocast(recipe, self.device):
             output = self.forward(batch)
             loss = focal_loss(output.logits, columns["label"], recipe.loss.gamma, recipe.loss.smoothing, self.alpha)
-            return loss + sum(output.losses.values())
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16")
+            return self.state.model.balance({"classification": loss, **output.losses})
 
     def _without_sync(self) -> AbstractContextManager[Any]:
         wrapped = isinstance(self.forward, nn.parallel.DistributedDataParallel)
@@ -252,31 +257,16 @@ class _Worker:
             self.outbox.put(record | {"loss": loss})
         return ahead
 
-    @torch.inference_mode()
     def _validate(self) -> dict[str, Any]:
         """Metrics on the validation clips, the same on all workers."""
-        recipe, model = self.recipe, self.state.used
-        model.eval()
         if self.world > 1:
-            for buffer in model.buffers():
+            for buffer in self.state.used.buffers():
                 dist.broadcast(buffer, 0)
         mine = share(len(self.val), self.rank, self.world)
-        truth, predicted, losses = [], [], []
         batches = [mine[start : start + _VALIDATION_BATCH] for start in range(0, len(mine), _VALIDATION_BATCH)]
-        for columns in Prefetcher(self.val.read, batches, _AHEAD, self.threads):
-            moved = {name: tensor.to(self.device) for name, tensor in columns.items()}
-            culture = moved["culture"] if recipe.tell_culture else None
-            with self._autocast():
-                output = model(ClipBatch(frames=normalise(moved["frames"], recipe.transform), culture=culture))
-                loss = focal_loss(output.logits, moved["label"], recipe.loss.gamma, recipe.loss.smoothing)
-            truth.append(columns["label"].numpy())
-            predicted.append(output.logits.argmax(dim=1).cpu().numpy())
-            losses.append(float(loss) * len(truth[-1]))
-        gathered = list(_gathered((truth, predicted, losses), self.world))
-        true, said = (np.concatenate([one for each in gathered for one in each[part]]) for part in (0, 1))
-        metrics = classification_metrics(true, said, self.classes)
-        loss_sum = sum(one for each in gathered for one in each[2])
-        return {name: metrics[name] for name in ("uar", "war", "macro_f1")} | {"loss": loss_sum / len(true)}
+        parts = Prefetcher(self.val.read, batches, _AHEAD, self.threads)
+        found = answers(self.state.used, parts, self.recipe, self.device)
+        return validation_metrics(list(gathered(found, self.world)), self.classes)
 
     def _report(self, metrics: dict[str, Any]) -> None:
         """Give Ray the metrics, with a checkpoint from the first worker. Raises TrainingError on all when it fails."""
@@ -290,7 +280,7 @@ class _Worker:
                 checkpoint = Checkpoint.from_directory(folder)
             except TrainingError as error:
                 failed = str(error)
-        failed = next(iter(_gathered(failed, self.world)))
+        failed = next(iter(gathered(failed, self.world)))
         if failed is not None:
             raise TrainingError(failed)
         at = self.state.position
@@ -299,12 +289,3 @@ class _Worker:
             metrics, checkpoint, checkpoint_dir_name=f"epoch-{at.epoch:04d}-step-{at.step:08d}",
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC, delete_local_checkpoint_after_upload=True,
         )  # fmt: skip
-
-
-def _gathered(mine: Any, world: int) -> Iterator[Any]:
-    """What every worker has, by rank."""
-    if world == 1:
-        return iter([mine])
-    everyone: list[Any] = [None] * world
-    dist.all_gather_object(everyone, mine)
-    return iter(everyone)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ray_fer.models import reads_scene
 from ray_fer.models.transform import Augment, TransformConfig
 
 
@@ -35,6 +36,9 @@ class OptimizerConfig(_Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
+    sam: float | None = Field(
+        None, gt=0, description="rho of sharpness-aware minimisation (0.05), which doubles the work of a step"
+    )
     groups: list[ParameterGroup] = Field(default_factory=list, description="the first group that matches counts")
 
 
@@ -52,9 +56,12 @@ class ScheduleConfig(_Strict):
     )
     factor: float = Field(0.1, gt=0, lt=1, description="plateau: factor when it stalls")
     patience: int = Field(3, ge=0, description="plateau: epochs without improvement that are waited for")
+    stop_below: float = Field(0.0, ge=0, description="plateau: training ends when the rate has fallen below this")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
+        if self.stop_below and self.name != "plateau":
+            raise ValueError("schedule.stop_below goes with a plateau schedule; others end after their epochs")
         if self.name == "plateau" and self.warmup:
             raise ValueError("a plateau schedule has no warm-up; choose one of them")
         if (self.name == "milestones") != bool(self.milestones):
@@ -86,6 +93,9 @@ class Recipe(_Strict):
 
     pretrained: str | None = Field(
         None, description="local file of public weights to start from; `ray-fer models --describe` names them"
+    )
+    cached: str | None = Field(
+        None, description="what `ray-fer cache-features` made of the clips with this recipe, instead of their pixels"
     )
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(8, ge=1, description="clips per step over all workers")
@@ -129,6 +139,17 @@ class Recipe(_Strict):
                 "checkpoint_every=null, or workers=1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_cached(self) -> Self:
+        if self.cached is not None and self.augment is not None:
+            raise ValueError("cached features are of clips as they are: set augment=null, or leave out cached")
+        return self
+
+    @property
+    def reads_scene(self) -> bool:
+        """Whether the model needs whole frames beside the faces."""
+        return reads_scene(self.model, self.model_config_)
 
     @property
     def in_process(self) -> bool:

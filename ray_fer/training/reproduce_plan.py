@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ray_fer.datasets.synthfer import SynthOptions
 from ray_fer.datasets.synthfer.rules import check_strength
 from ray_fer.evaluation.measured import MEASURES
 from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, dataset_key, table, tables
 from ray_fer.evaluation.reproduced import Source, can_count, settings_words
+from ray_fer.models import names, takes
 from ray_fer.preprocessing.store_index import ClipIndex
 from ray_fer.training.crossval_plan import CrossValOptions, CrossValPlan, plan_cross_validation
 from ray_fer.training.parts import classes_of
@@ -52,8 +54,9 @@ class ReproduceOptions:
     output: Path
     quick: bool = False
     """SynthFER in its small form."""
-    strengths: tuple[float, ...] = STRENGTHS
-    """Of the display rules that are planted in SynthFER, of which each is rendered and tried."""
+    strengths: tuple[float, ...] = ()
+    """Of the display rules that are planted in SynthFER, of which each is rendered and tried; as `planted` when
+    empty."""
     rows: tuple[str, ...] = ()
     """Names of rows; all when empty."""
     recipe: str | None = None
@@ -97,7 +100,7 @@ class ReproduceOptions:
             raise ValueError(
                 "--quick is a small form of --data synthfer; for other clips make systems smaller with --set"
             )
-        if not self.strengths or len(set(self.strengths)) < len(self.strengths):
+        if len(set(self.strengths)) < len(self.strengths):
             raise ValueError(f"strengths {', '.join(map(str, self.strengths))}: give each once, such as 0,0.5,1")
         for strength in self.strengths:
             check_strength(strength)
@@ -115,6 +118,11 @@ class ReproduceOptions:
             raise FileExistsError(f"{self.output} is not the folder of reproduced tables; choose another")
         return chosen, rows
 
+    def planted(self, rows: Sequence[Row]) -> tuple[float, ...]:
+        """Strengths that are tried: `STRENGTHS` where a model knows culture groups, else SynthFER's usual one."""
+        about_culture = any(row.model in names() and takes(str(row.model), "cultures") for row in rows)
+        return self.strengths or (STRENGTHS if about_culture else (SynthOptions.strength,))
+
     def recipe_of(self, row: Row) -> tuple[str, tuple[str, ...]]:
         """Name of the recipe of a row that is not refused, and all that is changed in it."""
         name = self.recipe or str(recipe_of(str(row.model), self.ending))
@@ -128,6 +136,8 @@ class Clips:
     store: str
     aus: str | None
     strength: float | None = None
+    scene: bool = False
+    """Whether people stand in scenes that suggest what they express."""
     ceiling: float = 1.0
     """Highest UAR, from 0 to 1, of a model that does not know the culture group."""
 
@@ -195,7 +205,7 @@ def plan_systems(
             continue
         key = system_slug(row), split
         if key not in seen:
-            mine, note = _cross_validation(row, split, source, index, clips.strength, options)
+            mine, note = _cross_validation(row, split, source, index, clips, options)
             if chosen.kind == "breakdown":  # the row names a class or culture
                 mine = replace(mine, name=settings_words(row))
             mine = replace(mine, aus=clips.aus)
@@ -232,11 +242,12 @@ def _small(name: str) -> str:
 
 
 def _cross_validation(
-    row: Row, split: str, source: Source, index: ClipIndex, strength: float | None, options: ReproduceOptions
+    row: Row, split: str, source: Source, index: ClipIndex, clips: Clips, options: ReproduceOptions
 ) -> tuple[CrossValOptions, str | None]:
     protocol, only, note = _protocol(split, index, options)
     recipe, settings = options.recipe_of(row)
-    planted = [] if strength is None else [f"strength-{strength:g}"]
+    planted = ["scene"] if clips.scene else []
+    planted += [] if clips.strength is None else [f"strength-{clips.strength:g}"]
     own_split = [split] if split in ("loso", "fixed") else []
     folder = "-".join([*sorted(source.key), *planted, system_slug(row), *own_split])
     seeds = options.seeds or (options.form.seeds if options.synthfer else ())
@@ -254,8 +265,8 @@ def _cross_validation(
 def _protocol(split: str, index: ClipIndex, options: ReproduceOptions) -> tuple[str | int, tuple[int, ...], str | None]:
     """`protocol` and `only` of `CrossValOptions`, and what is to be said of it."""
     only = (int(split.split()[1]),) if split.startswith("fold ") else ()
-    if options.synthfer:
-        return options.form.folds, only, f"{options.form.folds} folds were made of SynthFER; nobody is in two of them."
+    if options.synthfer:  # all of them, where the paper took one of five
+        return options.form.folds, (), f"{options.form.folds} folds were made of SynthFER; nobody is in two of them."
     if split in ("loso", "fixed"):
         return split, (), None
     if _folds(index) is None:

@@ -29,7 +29,7 @@ from ray_fer.models import create
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import model_arguments
 from ray_fer.training.crossval import slots
-from ray_fer.training.data import check_clips
+from ray_fer.training.data import Reading, check_clips
 from ray_fer.training.fit import CHECKPOINTS, TrainingClips, fit, prepare_run
 from ray_fer.training.fold_priors import AuStats
 from ray_fer.training.mailbox import Record
@@ -144,7 +144,7 @@ def search_clips(
     cultures = cultures_of(index) if priors is None else priors.cultures
     clips = TrainingClips(train, val, classes_of(index), cultures)
     for part in (train, val):
-        check_clips(part, recipe.transform, clips.classes, clips.cultures)
+        check_clips(part, Reading.of(recipe, clips.classes, clips.cultures))
     if options.aus is not None:
         priors = AuStats.read(options.aus).priors(train, cultures, "the search")
     return clips, priors

@@ -19,6 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ray_fer.models.card import Model
 from ray_fer.training.optim import Rates
 from ray_fer.training.recipe import Recipe
 
@@ -52,7 +53,7 @@ class Position:
 class TrainState:
     """Model, averaged model, optimiser, rates and position of one worker."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, rates: Rates, recipe: Recipe) -> None:
+    def __init__(self, model: Model, optimizer: Optimizer, rates: Rates, recipe: Recipe) -> None:
         self.model = model
         self.optimizer = optimizer
         self.rates = rates

@@ -19,6 +19,11 @@ ENDINGS = ("-small", "-quick")
 """Of names of recipes that are not of the paper's size."""
 _PLANTED_TOO = {"cafer-table-3": (("cafer-figure-7", "Global prior"),)}
 """Rows of other tables that a table has on SynthFER, where nothing is published: so Table III has all conditionings."""
+_FACE_ALONE = Row(
+    name="Face alone", method="OUS, face alone", model="ous", settings={"model_config_.streams": "face"}, values={}
+)
+_PLANTED_ALONE = {"ous-table-4": (_FACE_ALONE,), "ous-table-5": (_FACE_ALONE,)}
+"""Rows that a table has on SynthFER alone, where what a scene suggests is planted, and what it brings can be seen."""
 
 
 def chosen_rows(table: PublishedTable, only: Sequence[str], synthfer: bool = False) -> list[Row]:
@@ -27,6 +32,7 @@ def chosen_rows(table: PublishedTable, only: Sequence[str], synthfer: bool = Fal
     if synthfer:
         more = _PLANTED_TOO.get(table.id, ())
         rows += [row for other in tables() for row in other.rows if (other.id, row.name) in more]
+        rows += _PLANTED_ALONE.get(table.id, ())
     there = [row.name for row in rows]
     unknown = [name for name in only if name not in there]
     if unknown:

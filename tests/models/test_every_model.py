@@ -31,11 +31,12 @@ def tiny(name: str, config: dict[str, Any], **more: Any) -> Model:
 
 
 def clips(name: str, count: int, channels: int = 3, seed: int = 1) -> ClipBatch:
-    """Noise, with labels and known cultures."""
+    """Noise, with labels, known cultures and scenes, for models that read them."""
     shown, chance = card(name).tiny_input, torch.Generator().manual_seed(seed)
     frames = torch.randn(count, shown.frames, channels, shown.size, shown.size, generator=chance)
     label = torch.randint(CLASSES, (count,), generator=chance)
-    return ClipBatch(frames, culture=torch.arange(count) % 4, label=label)
+    scene = torch.randn(frames.shape, generator=chance)
+    return ClipBatch(frames, culture=torch.arange(count) % 4, label=label, scene=scene)
 
 
 def loss_of(model: nn.Module, batch: ClipBatch) -> Tensor:
@@ -71,10 +72,13 @@ def test_one_clip_answers_as_in_a_batch_and_may_be_of_unknown_culture(name: str,
         assert together.logits.shape == (3, CLASSES)
         assert together.features.ndim == 2
         assert together.losses == {}, "auxiliary losses are for training"
-        alone = model(ClipBatch(batch.frames[1:2], culture=torch.tensor([1])))
+        alone = model(ClipBatch(batch.frames[1:2], culture=torch.tensor([1]), scene=batch.scene[1:2]))
         torch.testing.assert_close(alone.logits[0], together.logits[1], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(alone.features[0], together.features[1], atol=1e-4, rtol=1e-4)
-        unknown = [model(ClipBatch(batch.frames, culture=told)).logits for told in (None, torch.full((3,), -1))]
+        unknown = [
+            model(ClipBatch(batch.frames, culture=told, scene=batch.scene)).logits
+            for told in (None, torch.full((3,), -1))
+        ]
     torch.testing.assert_close(*unknown)
     assert unknown[0].isfinite().all()
 

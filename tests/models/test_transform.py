@@ -75,3 +75,40 @@ def test_differences_are_to_the_first_frame_and_come_after_the_frames() -> None:
     torch.testing.assert_close(both[:, :, :3], plain)
     torch.testing.assert_close(both[:, 2, 3:], plain[:, 2] - plain[:, 0])
     assert (both[:, 0, 3:] == 0).all()
+
+
+def still_clip(config: TransformConfig) -> torch.Tensor:
+    """[1,4,3,canvas,canvas], four times the same frame."""
+    return prepare(crops(5)[:1].expand(4, -1, -1, -1), config)[None]
+
+
+def test_jitter_is_torchvisions_brightness_contrast_and_saturation() -> None:
+    config, only = (
+        TransformConfig(canvas=64, size=64),
+        Augment(flip=False, rotate=0, scale=0, aspect=0, shift=0, colour=0, gamma=0, grey=0, jitter=0.4),
+    )
+    for seed in range(5):
+        drawn = draw(1, config, only, torch.Generator().manual_seed(seed))
+        assert ((drawn.jitter >= 0.6) & (drawn.jitter <= 1.4)).all()
+        brightness, contrast, saturation = drawn.jitter[0].tolist()
+        pixels = still_clip(config)[0].float() / 255
+        for adjust, factor in (
+            (vision.adjust_brightness, brightness),
+            (vision.adjust_contrast, contrast),
+            (vision.adjust_saturation, saturation),
+        ):
+            pixels = adjust(pixels, factor)
+        expected = vision.normalize(pixels, list(IMAGENET_MEAN), list(IMAGENET_STD))
+        torch.testing.assert_close(normalise(still_clip(config), config, drawn)[0], expected, atol=2e-3, rtol=1e-3)
+
+
+def test_a_random_crop_is_a_part_of_the_canvas_of_full_size() -> None:
+    config = TransformConfig(canvas=64, zoom=0.75, size=48)
+    only = Augment(flip=False, rotate=0, scale=0, aspect=0, shift=0, colour=0, gamma=0, grey=0, crop=True)
+    drawn = draw(200, config, only, torch.Generator().manual_seed(0))
+    corners = (drawn.matrix[:, :, 2] + 1 - 0.75) * 32  # pixels from the canvas's left and top edge
+    assert corners.min() >= -1e-4
+    assert corners.max() <= 16 + 1e-4
+    assert corners.min() < 1
+    assert corners.max() > 15, "all of the canvas is seen now and then"
+    torch.testing.assert_close(drawn.matrix[:, 0, 0].abs(), torch.full((200,), 0.75))

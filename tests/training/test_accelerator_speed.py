@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_fer.models import ClipBatch, ModelOutput, create
+from ray_fer.models import ClipBatch, ModelOutput, card, create
 from ray_fer.models.describe import placeholders
 from ray_fer.models.transform import TransformConfig
 from ray_fer.training.accelerator_speed import (
@@ -15,7 +15,10 @@ from ray_fer.training.accelerator_speed import (
     matmul_peak,
     rendered_clips,
     step_speed,
+    ways,
+    with_features,
 )
+from ray_fer.training.recipes import recipe
 
 CPU = torch.device("cpu")
 TRANSFORM = TransformConfig(frames=4, canvas=32, size=32)
@@ -74,3 +77,28 @@ def test_ours_and_transformers_do_the_same_work(clips: ClipBatch) -> None:
         found = step_speed(way, model, clips, TRANSFORM, batch=2, steps=1, peak=1e9)
         assert found.gflop_per_clip > 0
         assert any(not torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+
+
+def test_every_paper_s_system_has_something_to_be_compared_with(clips: ClipBatch) -> None:
+    for name in ("cafer", "hdf", "ous"):
+        assert len(ways(recipe(name))) == 2
+    with pytest.raises(ValueError, match="give cafer, hdf or ous"):
+        ways(recipe("c3d"))
+    small = recipe("hdf").model_copy(update={"model_config_": {**card("hdf").tiny, "dam_stage": 3}})
+    for way in ways(small):
+        found = step_speed(way.name, way.make(), clips, TRANSFORM, batch=3, steps=1, peak=1e9)
+        assert found.gflop_per_clip > 0
+
+
+def test_cached_features_leave_the_frozen_encoder_out(clips: ClipBatch) -> None:
+    cached, pixels = ways(recipe("ous").model_copy(update={"model_config_": dict(card("ous").tiny)}))
+    assert (cached.cached, pixels.cached) == (True, False)
+    speeds = [
+        step_speed(one.name, one.make(), clips, TRANSFORM, batch=3, steps=1, peak=1e9, cached=one.cached)
+        for one in (cached, pixels)
+    ]
+    assert speeds[0].gflop_per_clip < speeds[1].gflop_per_clip
+    model = pixels.make()
+    seen = with_features(model, clips, TRANSFORM)
+    assert seen.cached is not None
+    assert seen.cached["face"].shape[:2] == clips.frames.shape[:2]

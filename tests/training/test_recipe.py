@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ray_fer.models import ClipBatch, card, create, names, takes
 from ray_fer.models.describe import placeholders
-from ray_fer.training.optim import parameter_groups
+from ray_fer.training.optim import Rates, parameter_groups
 from ray_fer.training.recipe import Recipe, overridden
 from ray_fer.training.recipes import RECIPES, recipe
 from ray_fer.training.recipes.cafer import cafer
@@ -37,7 +37,8 @@ def test_every_recipe_makes_its_model_with_the_input_of_its_transform() -> None:
             model = create(made.model, **made.model_config_ | inputs | placeholders(made.model)).eval()
             frames, size = made.transform.frames, made.transform.size
             with torch.inference_mode():
-                logits = model(ClipBatch(torch.zeros(1, frames, made.transform.channels, size, size))).logits
+                clip = torch.zeros(1, frames, made.transform.channels, size, size)
+                logits = model(ClipBatch(clip, scene=clip)).logits
             assert logits.shape == (1, 7)
             assert made.transform.difference
             parameter_groups(model, made.optimizer)
@@ -59,9 +60,51 @@ def test_published_settings_of_baselines() -> None:
     assert recipe("r3d_18").transform.mean != recipe("c3d").transform.mean, "that of its public weights"
 
 
+def test_published_settings_of_hdf() -> None:
+    """Section 5.1.3."""
+    made = recipe("hdf")
+    assert (made.optimizer.name, made.optimizer.lr, made.optimizer.weight_decay) == ("adamw", 5e-4, 0.05)
+    assert (made.schedule.name, made.schedule.min_lr, made.epochs) == ("cosine", 5e-6, 100)
+    assert made.schedule.warmup * made.epochs == 20
+    assert made.augment is not None
+    assert (made.augment.crop, made.augment.flip, made.augment.jitter) == (True, True, 0.4)
+    model = create("hdf", "tiny")
+    assert (model.contrast.keywords["temperature"], model.contrast.keywords["eta"]) == (0.07, 0.2)
+
+
+def test_published_settings_of_ous() -> None:
+    """Section IV.A."""
+    made = recipe("ous")
+    assert (made.optimizer.name, made.optimizer.lr, made.batch_size, made.epochs) == ("adam", 2e-3, 16, 60)
+    assert (made.monitor, made.select, made.schedule.stop_below) == ("loss", "best", 1e-7)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], made.optimizer.lr)
+    rates = Rates(optimizer, made, 1)
+    for epoch in range(6):
+        assert optimizer.param_groups[0]["lr"] == 2e-3, "the first epoch, and four that are not better"
+        rates.validated(1.0)
+        if epoch == 5:
+            break
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 / 3), "the fifth"
+    assert made.reads_scene
+    assert not overridden(made, ["model_config_.streams=face"]).reads_scene
+
+
+def test_cached_features_are_of_clips_that_are_not_augmented() -> None:
+    with pytest.raises(ValueError, match="set augment=null, or leave out cached"):
+        overridden(recipe("ous"), ["cached=/features"])
+    assert overridden(recipe("ous"), ["augment=null", "cached=/features"]).cached == "/features"
+
+
+def test_only_a_plateau_can_end_training_early() -> None:
+    with pytest.raises(ValueError, match="goes with a plateau schedule"):
+        overridden(recipe("hdf"), ["schedule.stop_below=1e-7"])
+
+
 def test_an_unknown_recipe_lists_those_there_are() -> None:
     with pytest.raises(
-        ValueError, match="unknown recipe 'sota'; expected one of cafer, cafer-small, cafer-quick, former_dfer"
+        ValueError,
+        match="unknown recipe 'sota'; expected one of cafer, cafer-small, cafer-quick, hdf, hdf-small, hdf-quick",
     ):
         recipe("sota")
 

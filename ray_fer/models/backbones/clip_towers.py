@@ -61,9 +61,29 @@ class ImageTower(nn.Module):
         self.projection = nn.Linear(width, dim, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self._projected(self.blocks(self._tokens(images)))
+
+    def with_early(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Besides [N,dim], what the first `count` blocks gave: [N,count,width], the means over the patches' tokens.
+
+        The CLS token is left out: in early blocks it has gathered little of the picture. Raises ValueError when there
+        are fewer blocks.
+        """
+        if count > len(self.blocks):
+            raise ValueError(f"the image tower has {len(self.blocks)} blocks, and {count} are to be read")
+        x = self._tokens(images)
+        early = []
+        for block in self.blocks[:count]:
+            x = block(x)
+            early.append(x[:, 1:].mean(dim=1))
+        return self._projected(self.blocks[count:](x)), torch.stack(early, dim=1)
+
+    def _tokens(self, images: Tensor) -> Tensor:
         patches = self.patches(images).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.expand(len(images), 1, -1), patches], dim=1) + self.position
-        x = self.blocks(self.norm_before(x))
+        return self.norm_before(x)
+
+    def _projected(self, x: Tensor) -> Tensor:
         return self.projection(self.norm_after(x[:, 0]))
 
 

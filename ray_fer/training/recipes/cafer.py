@@ -82,5 +82,5 @@ def quick_transform() -> TransformConfig:
 def gentle() -> Augment:
     """Half the usual augmentation, for models that have no time to learn all that it shows."""
     whole = Augment()
-    strengths = {name: value / 2 for name, value in whole.model_dump(exclude={"flip"}).items()}
+    strengths = {name: value / 2 for name, value in whole.model_dump(exclude={"flip", "crop"}).items()}
     return whole.model_copy(update=strengths)

@@ -1,0 +1,132 @@
+"""Run the frozen part of a model over a clip store once, for training to read (see `cached`), over shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import ray
+import torch
+from safetensors.torch import save
+
+from ray_fer import storage
+from ray_fer.models import Model
+from ray_fer.models.transform import prepare
+from ray_fer.preprocessing.aus import clip_shards
+from ray_fer.preprocessing.journal import Processor
+from ray_fer.preprocessing.runner import Pool, Progress, Session, one_by_one
+from ray_fer.preprocessing.shards import Failure, Row
+from ray_fer.preprocessing.store import Description, Summary, build_store
+from ray_fer.preprocessing.store_index import read_index, read_rows
+from ray_fer.storage import Location
+from ray_fer.training.bundles import model_arguments
+from ray_fer.training.cached import CACHED, KIND, SCHEMA, made_with
+from ray_fer.training.clip_batches import clip_batch
+from ray_fer.training.data import Reading, check_clips, decoded
+from ray_fer.training.fit import TrainingClips
+from ray_fer.training.fresh import fresh_model
+from ray_fer.training.parts import classes_of, cultures_of
+from ray_fer.training.recipe import Recipe
+from ray_fer.training.validation import autocast
+
+_CLIPS = 8
+"""That the model sees at once."""
+
+
+@dataclass(frozen=True)
+class FeatureWork:
+    """Work of a shard of clips."""
+
+    store: str
+    recipe: Recipe
+    arguments: dict[str, Any]
+
+    @contextmanager
+    def open(self) -> Iterator[Processor]:
+        """Load the model."""
+        model = fresh_model(self.recipe, self.arguments).eval()
+        device = torch.device("cuda" if ray.is_initialized() and ray.get_gpu_ids() else "cpu")
+        yield FeatureProcessor(self.store, self.recipe, model.to(device), device)
+
+
+class FeatureProcessor:
+    """Rows that name clips of a shard in, rows of the table of features out."""
+
+    schema = SCHEMA
+
+    def __init__(self, store: str, recipe: Recipe, model: Model, device: torch.device) -> None:
+        self._store = store
+        self._recipe = recipe
+        self._model = model
+        self._device = device
+        self._reading = Reading.of(recipe.model_copy(update={"cached": None}), [], [])
+
+    def __call__(self, rows: Iterable[Row]) -> Iterator[Row | Failure]:
+        wanted = list(rows)
+        for start in range(0, len(wanted), _CLIPS):
+            part = wanted[start : start + _CLIPS]
+            try:
+                yield from self._features(part)
+            except Exception:  # some clip of the batch: find out which
+                yield from one_by_one(part, lambda row: self._features([row])[0])
+
+    @torch.inference_mode()
+    def _features(self, rows: Sequence[Row]) -> list[Row]:
+        images = self._reading.images
+        table = read_rows(self._store, rows[0]["shard"], [row["row"] for row in rows], ["clip_id", *images])
+        columns = {
+            name: torch.stack([prepare(decoded(one.as_py()), transform) for one in table.column(name)])
+            for name, transform in images.items()
+        }
+        columns |= {name: torch.zeros(len(rows), dtype=torch.long) for name in ("label", "culture")}
+        moved = {name: one.to(self._device) for name, one in columns.items()}
+        with autocast(self._recipe, self._device):
+            found = self._model.frozen(clip_batch(moved, self._recipe.transform))
+        found = {name: one.float().cpu() for name, one in found.items()}
+        return [
+            {"clip_id": name, CACHED: save({key: one[place].clone() for key, one in found.items()})}
+            for place, name in enumerate(table.column("clip_id").to_pylist())
+        ]
+
+
+def cache_features(
+    store: Location,
+    output: Location,
+    recipe: Recipe,
+    resume: bool = False,
+    retry_failed: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    session: Session = nullcontext,
+) -> Summary:
+    """Write what the frozen part of the recipe's model makes of every clip of a store, on the Ray that `session` gives.
+
+    With GPUs on the cluster each has one model (`gpus_per_worker` of the recipe shares one), else every CPU. Raises
+    ValueError for a model that freezes nothing or clips that it cannot read, FileExistsError as `preprocess` does.
+    """
+    index = read_index(store)
+    clips = TrainingClips(index, index, classes_of(index), cultures_of(index))
+    check_clips(index, Reading.of(recipe, clips.classes, clips.cultures))
+    arguments = model_arguments(recipe, clips, None)
+    made_from = made_with(recipe, fresh_model(recipe, arguments))
+    shards = clip_shards(index.store, json.dumps(made_from, sort_keys=True))
+    for shard in shards:
+        for place, row in enumerate(shard.rows):
+            row["row"] = place
+    work = FeatureWork(index.store, recipe, arguments)
+    description = Description(KIND, 0, len(shards), index.store, made_from)
+    return build_store(
+        storage.absolute(output), description, shards, work, partial(_pool, recipe), resume, overwrite, retry_failed,
+        progress, session,
+    )  # fmt: skip
+
+
+def _pool(recipe: Recipe) -> Pool:
+    """Actors: on the GPUs of the cluster where there are any, or else one per CPU."""
+    resources = ray.cluster_resources()
+    gpus, share = resources.get("GPU", 0.0), recipe.gpus_per_worker or 1.0
+    return Pool(int(gpus / share), share) if gpus else Pool(max(1, int(resources.get("CPU", 1))))

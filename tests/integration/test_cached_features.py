@@ -1,0 +1,155 @@
+"""Training on scenes, and on what a frozen encoder made of clips once, on a real Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ray_fer.evaluation.infer import predict_clips
+from ray_fer.preprocessing.store_index import read_index
+from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.stages import ExpressionStage
+from ray_fer.training.bundles import model_arguments, write_bundle
+from ray_fer.training.cache import cache_features
+from ray_fer.training.fit import Fitted, TrainingClips, check_model, fit, prepare_run
+from ray_fer.training.mailbox import Record
+from ray_fer.training.recipe import Recipe, overridden
+from tests.clip_stores import colour_store
+from tests.training_runs import training_clips
+
+CLIPS = {"train": 42, "val": 14, "test": 14}
+OUS = {
+    "frames": 4, "size": 16, "patch": 8, "image_width": 64, "image_depth": 4, "text_width": 64, "text_depth": 1,
+    "dim": 64, "blocks": 1, "prompt_length": 4, "queries": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return colour_store(tmp_path_factory.mktemp("scenes") / "store", CLIPS, scene=True)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    with ray_session():
+        yield
+
+
+def recipe(*settings: str) -> Recipe:
+    small = Recipe(
+        name="tiny-ous", model="ous", model_config_=OUS, epochs=4, batch_size=8, augment=None,
+        transform={"frames": 4, "canvas": 16, "size": 16}, optimizer={"lr": 2e-3}, monitor="loss",
+    )  # fmt: skip
+    return overridden(small, settings)
+
+
+def train(chosen: Recipe, store: Path, folder: Path) -> tuple[list[Record], Fitted, TrainingClips]:
+    clips = training_clips(store)
+    arguments = model_arguments(chosen, clips, None)
+    check_model(chosen, arguments)
+    prepare_run(folder, chosen, clips)
+    records: list[Record] = []
+    return records, fit(chosen, clips, arguments, folder, records.append), clips
+
+
+def losses(records: list[Record]) -> list[float]:
+    return [record["loss"] for record in records if record["event"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def features(local_ray: None, store: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    summary = cache_features(store, tmp_path_factory.mktemp("features") / "table", recipe())
+    assert (summary.usable, summary.failed) == (sum(CLIPS.values()), [])
+    return summary.store
+
+
+@pytest.mark.parametrize("workers", ["workers=0", "workers=2"])
+def test_training_on_features_is_training_on_pixels(
+    workers: str, local_ray: None, store: Path, features: str, tmp_path: Path
+) -> None:
+    settings = [workers, "select=last"]
+    seen, from_pixels, _ = train(recipe(*settings), store, tmp_path / "pixels")
+    read, from_features, _ = train(recipe(*settings, f"cached={features}"), store, tmp_path / "features")
+    np.testing.assert_allclose(losses(read), losses(seen), rtol=1e-4)
+    assert losses(seen)[-1] < losses(seen)[0]
+    for name, one in from_pixels.model.state_dict().items():
+        torch.testing.assert_close(from_features.model.state_dict()[name], one, atol=1e-4, rtol=1e-3)
+    for figure in ("val_uar", "val_loss"):
+        assert from_features.metrics[figure] == pytest.approx(from_pixels.metrics[figure], rel=1e-3)
+
+
+def test_what_is_frozen_is_what_training_began_with(local_ray: None, store: Path, tmp_path: Path) -> None:
+    _, once, _ = train(recipe("workers=0", "select=last", "epochs=1"), store, tmp_path / "once")
+    _, later, _ = train(recipe("workers=0", "select=last", "epochs=3"), store, tmp_path / "later")
+    before, after = once.model.state_dict(), later.model.state_dict()
+    for name in before:
+        frozen = name.startswith(("image.", "text."))
+        assert torch.equal(before[name], after[name]) == frozen or "norm" in name, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["seed=7"], "made with another model .*weights was .* for this recipe with `ray-fer cache-features`"),
+        (["transform.left=0.1", "transform.side=0.8"], "made with another model .*transform was"),
+        (["model_config_.streams=face"], "scene was True and is False"),
+        (["model_config_.train_encoder=true"], "OUS freezes nothing here, so nothing can be cached"),
+    ],
+)
+def test_features_of_another_encoder_are_refused(
+    settings: list[str], reason: str, store: Path, features: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        train(recipe(f"cached={features}", *settings), store, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_heads_share_features(features: str, store: Path, local_ray: None, tmp_path: Path) -> None:
+    """The ablations of Tables III to VI."""
+    for number, setting in enumerate(("blocks=2", "prompt_length=8", 'losses="ce"', 'fusion="mean"')):
+        chosen = recipe(f"cached={features}", f"model_config_.{setting}", "workers=0", "select=last", "epochs=1")
+        _, fitted, _ = train(chosen, store, tmp_path / str(number))
+        assert np.isfinite(fitted.metrics["val_loss"])
+
+
+def test_features_of_other_clips_are_refused(features: str, local_ray: None, tmp_path: Path) -> None:
+    other = colour_store(tmp_path / "other", {"train": 60, "val": 20}, scene=True)
+    with pytest.raises(Exception, match=r"has nothing of .* clips, .*made of other clips"):
+        train(recipe(f"cached={features}", "workers=0", "select=last"), other, tmp_path / "run")
+
+
+def test_a_bundle_is_tested_with_its_scenes_and_refused_where_there_are_none(
+    local_ray: None, store: Path, tmp_path: Path
+) -> None:
+    chosen = recipe("workers=0", "select=last", "epochs=6")
+    _, fitted, clips = train(chosen, store, tmp_path / "run")
+    test = read_index(store).split("test")
+    written = write_bundle(tmp_path / "bundle", chosen, clips, fitted, None, "", test)
+    assert written.test is not None
+    assert (written.test.predicted == written.test.truth).mean() > 0.5, "the scene tells"
+    assert "image.cls" in load_file(str(written.path / "model.safetensors")), "a bundle needs no other file"
+    plain = colour_store(tmp_path / "plain", {"test": 7})
+    with pytest.raises(ValueError, match=r"keeps no whole frames.*--scene whole"):
+        predict_clips(written.path, read_index(plain).split("test"))
+    with pytest.raises(ValueError, match=r"keeps no whole frames.*streams=face"):
+        train(chosen, colour_store(tmp_path / "faces", CLIPS), tmp_path / "again")
+    with pytest.raises(ValueError, match="windows of video hold faces alone"):
+        ExpressionStage(written.path)
+
+
+def test_hdf_with_sharpness_goes_through_the_same_loop(local_ray: None, store: Path, tmp_path: Path) -> None:
+    small: dict[str, Any] = {"width": 4, "width_factor": 1.0, "depth_factor": 0.5, "dim": 32}
+    chosen = overridden(
+        recipe(), ["model=hdf", "model_config_={}", "workers=2", "select=last", "optimizer.sam=0.05", "accumulate=2"]
+    ).model_copy(update={"model_config_": {"x3d": small, "dropout": 0.0}})
+    seen, fitted, _ = train(chosen, store, tmp_path / "run")
+    assert np.isfinite(losses(seen)).all()
+    norm = float(fitted.model.balancer.norm)
+    assert np.isfinite(norm)
+    assert norm != 1.0, "the loop told the model its gradient"
