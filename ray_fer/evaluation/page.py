@@ -68,6 +68,7 @@ def render_page(
         sure=calibration_words(content),
         fairness={column: fairness_words(content, column) for column in content["groups"]},
         few=FEW,
+        steepness=landscape_words(content["landscape"]) if "landscape" in content else "",
         pictures=pictures,
         reasons={name: one for name, one in charts.items() if isinstance(one, str)},
         galleries=galleries,
@@ -157,6 +158,22 @@ def _overlap(best: Mapping[str, Any], worst: Mapping[str, Any], figure: str, lev
     return f"Their {_share(level, 0)} intervals do not overlap."
 
 
+def landscape_words(landscape: Mapping[str, Any]) -> str:
+    """How steep it is, in a sentence or two; `landscape` is the part of that name of report.json."""
+    sharpness = landscape["sharpness"]
+    words = f"The trained weights have a loss of {_nats(sharpness['centre'])} nats."
+    for one in sharpness["within"]:
+        if one["points"]:
+            words += (
+                f" At most {one['radius']:g} away from them it is {_nats(one['largest'])} at worst "
+                f"({_nats(one['rise'], '+')})."
+            )
+    if landscape["not_finite"]:
+        share = f"{landscape['not_finite']} of {landscape['points'] ** 2}"
+        words += f" At {share} points of the grid the loss is not finite, as answers overflow."
+    return words
+
+
 def _training_rows(about: Evaluated) -> list[tuple[str, str]]:
     metrics, rows = about.metrics, [("Model", about.config.model)]
     if "parameters" in metrics:
@@ -206,6 +223,11 @@ def _percent(share: float | None, digits: int = 1) -> str:
 
 def _share(share: float, digits: int = 1) -> str:
     return f"{_percent(share, digits)}\N{NO-BREAK SPACE}%"
+
+
+def _nats(loss: float | str, sign: str = "") -> str:
+    """A loss of report.json; what is not finite is a text there."""
+    return "not finite" if isinstance(loss, str) else f"{loss:{sign}.3f}"
 
 
 def _clips(count: int) -> str:

@@ -29,7 +29,7 @@ GROUPED = ("culture", "dataset")
 """Columns of predictions by which clips are grouped."""
 FILES = (
     "confusion.png", "calibration.png", "culture.png", "dataset.png", "tsne-expression.png", "tsne-culture.png",
-    "au-profiles.png",
+    "au-profiles.png", "landscape.png",
 )  # fmt: skip
 PERPLEXITY, LEAST_CLIPS, MOST_CLIPS = 30.0, 10, 2000
 # Okabe and Ito's palette, then darker relatives of it, for names that have no colour of their own.

@@ -30,6 +30,8 @@ from ray_fer.evaluation.intervals import (
     confidence_intervals,
     wilson_interval,
 )
+from ray_fer.evaluation.landscape import Landscape
+from ray_fer.evaluation.landscape_plot import landscape_chart
 from ray_fer.evaluation.metrics import classification_metrics
 from ray_fer.evaluation.page import Gallery, Shown, render_page
 from ray_fer.evaluation.plots import Picture
@@ -40,6 +42,7 @@ from ray_fer.video.images import decode_image, encode_jpeg
 
 FORMAT = 1
 REPORT, PAGE, PREDICTIONS, CLIPS = "report.json", "index.html", "predictions.parquet", "clips"
+LANDSCAPE = "landscape.json"
 _MISTAKES, _FRAMES = 8, 8
 
 Folds = Sequence[tuple[str, Predictions]]
@@ -71,12 +74,14 @@ def write_report(
     output: str | Path,
     options: ReportOptions = ReportOptions(),
     folds: Folds | None = None,
+    landscape: Landscape | None = None,
 ) -> Path:
     """Write the report into folder `output` and return the path of its page.
 
     `predictions` are all answers, pooled over `folds` where there are several. Example clips are read from `clips`
-    (those of them that are in it); without, none is shown. Raises FileExistsError as `check_output`, ValueError for
-    predictions without clips or of other classes than the model's, or for clips that lack the subjects to draw.
+    (those of them that are in it); without, none is shown. With `landscape` there is a file, a figure and a section of
+    it. Raises FileExistsError as `check_output`, ValueError for predictions without clips or of other classes than the
+    model's, or for clips that lack the subjects to draw.
     """
     output = Path(output)
     check_output(output, options.overwrite)
@@ -86,10 +91,15 @@ def write_report(
     pooled = folds is not None and len(folds) > 1
     charts = plots.report_charts(about.priors, predictions, content, pooled)
     galleries = _galleries(about, predictions, clips if options.faces else None, content, options, pooled)
+    files = {REPORT: content}
+    if landscape is not None:
+        content["landscape"], charts["landscape"] = landscape.summary(), landscape_chart(landscape)
+        files[LANDSCAPE] = landscape.content()
     output.mkdir(parents=True, exist_ok=True)
     _remove(output)
     predictions.write(output / PREDICTIONS)
-    (output / REPORT).write_text(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+    for file, data in files.items():
+        (output / file).write_text(json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
     shown = [one.picture for gallery in galleries.values() for one in gallery.shown if one.picture is not None]
     for picture in [*shown, *(one for one in charts.values() if isinstance(one, Picture))]:
         (output / picture.file).parent.mkdir(exist_ok=True)
@@ -284,6 +294,7 @@ def _read_frames(predictions: Predictions, clips: ClipIndex, rows: Sequence[int]
 
 def _remove(output: Path) -> None:
     """Take away what an earlier report left: it may have had figures that this one has not."""
-    for pattern in (PAGE, REPORT, PREDICTIONS, *plots.FILES, f"{CLIPS}/mistake-*.jpg", f"{CLIPS}/saliency-*.jpg"):
+    strips = (f"{CLIPS}/mistake-*.jpg", f"{CLIPS}/saliency-*.jpg")
+    for pattern in (PAGE, REPORT, LANDSCAPE, PREDICTIONS, *plots.FILES, *strips):
         for path in output.glob(pattern):
             path.unlink()

@@ -7,6 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from ray_fer.evaluation.calibration import calibration
+from ray_fer.evaluation.landscape import Landscape, LandscapeOptions
+from ray_fer.evaluation.landscape_plot import drawn_losses, landscape_chart, landscape_figure
 from ray_fer.evaluation.plots import (
     Embedding,
     colours_of,
@@ -109,3 +111,56 @@ def test_png_is_the_same_every_time() -> None:
     first, second = (png(confusion_figure([[1]], ["a"]), "a.png", "a matrix") for _ in range(2))
     assert first.data.startswith(b"\x89PNG")
     assert first == second
+
+
+def bowl(height: float, reach: float = 1.0) -> Landscape:
+    """A quadratic loss that is higher along beta, 0.5 at its centre."""
+    options = LandscapeOptions(points=9, reach=reach)
+    steps = options.steps / reach
+    losses = 0.5 + height * (steps[:, None] ** 2 / 4 + steps[None, :] ** 2)
+    return Landscape("tiny 0", options, losses, ["a"])
+
+
+def test_a_landscape_is_a_surface_and_a_map() -> None:
+    figure = landscape_figure(bowl(2.0))
+    left, right, *bars = figure.axes
+    assert (left.get_xlabel(), left.get_ylabel(), left.get_zlabel()) == ("α", "β", "cross-entropy, nats")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("α", "β")
+    assert [bar.get_ylabel() for bar in bars] == ["cross-entropy, nats"] * 2
+    assert right.get_title() == "trained weights: 0.5 nats"
+    assert [circle.radius for circle in right.patches] == [0.25, 0.5]
+    assert right.lines[0].get_xydata().tolist() == [[0, 0]], "the trained weights"
+    assert left.lines[0].get_data_3d()[2][0] == 0.5
+
+
+def test_alpha_runs_to_the_right_and_beta_upwards() -> None:
+    figure = landscape_figure(bowl(2.0))
+    lines = next(one for one in figure.axes[1].collections if one.get_facecolor().size == 0)
+    level = next(path for path, value in zip(lines.get_paths(), lines.levels, strict=True) if value == 1.0)
+    width, height = np.ptp(level.vertices, axis=0)
+    assert width == pytest.approx(2, abs=0.01), "a quarter of the rise along alpha"
+    assert height == pytest.approx(1, abs=0.05)
+
+
+def test_high_losses_are_drawn_lower_and_the_caption_says_so() -> None:
+    landscape = bowl(20.0)
+    landscape.losses[0, 0], landscape.losses[8, 8] = np.nan, np.inf
+    drawn = drawn_losses(landscape)
+    assert (drawn.min(), drawn[0, 0], drawn[8, 8]) == (0.5, 10.0, 10.0)
+    np.testing.assert_array_equal(drawn[drawn < 10], landscape.losses[landscape.losses < 10])
+    picture = landscape_chart(landscape)
+    cut = int((landscape.losses > 10).sum())
+    assert f"Losses above 10 are drawn at that height: {cut} of 81 points." in picture.caption
+    assert "The loss of 1 of 81 points is not a number" in picture.caption
+    low = bowl(2.0)
+    low.losses[0, 0] = np.inf
+    assert drawn_losses(low)[0, 0] == 3.0, "no higher than what is known"
+    assert landscape_chart(bowl(2.0, reach=0.3)).caption.endswith("Dashed: at a distance of 0.25 from them.")
+
+
+def test_what_is_flat_looks_flat() -> None:
+    figure = landscape_figure(bowl(0.001))
+    low, high = figure.axes[0].get_zlim()
+    assert high - low >= 0.5
+    nothing = Landscape("tiny 0", LandscapeOptions(points=3), np.full((3, 3), np.nan), ["a"])
+    assert landscape_chart(nothing).data.startswith(b"\x89PNG")

@@ -15,6 +15,7 @@ import pytest
 from ray_fer.bundle import load_bundle
 from ray_fer.evaluation.compare import read_report
 from ray_fer.evaluation.evaluated import Evaluated, of_bundle
+from ray_fer.evaluation.landscape import Landscape, LandscapeOptions
 from ray_fer.evaluation.page import fairness_words
 from ray_fer.evaluation.predictions import Predictions, read_predictions
 from ray_fer.evaluation.report import ReportOptions, check_output, report_content, write_report
@@ -226,6 +227,29 @@ def test_a_model_that_cannot_be_looked_into_still_gets_its_report(
     columns = {name: clips.column(name) for name in ("clip_id", "dataset", "label", "culture", "subject_id", "path")}
     page = write_report(tiny, answers(columns, {}), clips, tmp_path / "out")
     assert "Left out: the answer does not depend on its last convolution." in page.read_text()
+
+
+def test_a_landscape_is_a_section_of_its_own(tmp_path: Path, tiny: Evaluated) -> None:
+    losses = np.full((5, 5), 2.0)
+    losses[2, 2], losses[0, 0], losses[2, 1] = 0.5, np.inf, 1.25
+    found = Landscape("tiny 0", LandscapeOptions(points=5, seed=7), losses, ["a", "b"])
+    predictions, replace = answers(made_up(21), {}), ReportOptions(overwrite=True)
+    page = write_report(tiny, predictions, None, tmp_path / "out", landscape=found)
+    assert json.loads((page.parent / "landscape.json").read_text())["losses"][0] == ["Infinity", 2.0, 2.0, 2.0, 2.0]
+    part = json.loads((page.parent / "report.json").read_text())["landscape"]
+    assert (part["clips"], part["seed"], part["not_finite"], part["sharpness"]["centre"]) == (2, 7, 1, 0.5)
+    text = " ".join(page.read_text().split())
+    for words in (
+        "The trained weights have a loss of 0.500 nats.", "At most 0.5 away from them it is 2.000 at worst (+1.500).",
+        "At 1 of 25 points of the grid the loss is not finite", "Mean cross-entropy of 2 clips", "(seed 7 here)",
+        '<a href="#landscape">', "4.0 % of the 5&nbsp;×&nbsp;5 points", 'alt="Loss around the trained',
+    ):  # fmt: skip
+        assert words in text
+    assert read_report(page.parent).name == "tiny 0", "`ray-fer compare` reads it as before"
+
+    page = write_report(tiny, predictions, None, tmp_path / "out", replace)
+    assert not {path.name for path in page.parent.iterdir()} & {"landscape.json", "landscape.png"}
+    assert "landscape" not in page.read_text()
 
 
 def test_only_reports_are_replaced(tmp_path: Path, tiny: Evaluated) -> None:

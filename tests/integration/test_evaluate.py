@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ray_fer.evaluation.landscape import LandscapeOptions
+from ray_fer.evaluation.landscape_run import loss_landscape
 from ray_fer.evaluation.predictions import read_predictions
+from ray_fer.preprocessing.store_index import read_index
 from tests.clip_stores import colour_store
 from tests.integration.conftest import need
 
@@ -79,6 +83,20 @@ def test_evaluate(report: Path, tiny_bundle: Path, store: Path, environment: dic
     content = json.loads(told.stdout)
     assert (content["metrics"]["count"], content["culture_told"]) == (42, True)
     assert content["intervals"]["unit"] == "subject"
+
+
+@pytest.mark.timeout(300)
+def test_the_loss_landscape(tiny_bundle: Path, store: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Over Ray's actors: the same losses as in one process, and at the trained weights that of the answers."""
+    asked = ("--landscape", "--landscape-points", "3", "--landscape-clips", "100")
+    done = evaluate(environment, tiny_bundle, store, "-o", tmp_path / "out", *asked)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out" / "landscape.json").read_text())
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert found["clips"] == 35
+    assert found["losses"][1][1] == pytest.approx(content["calibration"]["nll"], abs=1e-6)
+    chosen, options = read_index(store).split("test"), LandscapeOptions(clips=100, points=3)
+    np.testing.assert_allclose(found["losses"], loss_landscape(tiny_bundle, chosen, options, here=True).losses, 1e-6)
 
 
 @pytest.mark.timeout(300)
