@@ -35,6 +35,7 @@ class DferClip(Model):
     descriptions: a text for each class, for classes that we do not describe.
     frames, size: of a clip.
     patch, image_width, image_depth, text_width, text_depth, dim: of CLIP; attention heads are 64 wide.
+    image_stem: width of convolutions before the patches, which CLIP does not have; see `ImageTower`.
     temporal_depth, temporal_mlp: of the temporal transformer.
     contexts: vectors learned for each class.
 
@@ -79,6 +80,7 @@ class DferClip(Model):
         patch: int = 32,
         image_width: int = 768,
         image_depth: int = 12,
+        image_stem: int = 0,
         text_width: int = 512,
         text_depth: int = 12,
         dim: int = 512,
@@ -89,7 +91,7 @@ class DferClip(Model):
         super().__init__()
         ids = prompt_ids(described(classes, class_names, descriptions), contexts)
         self.frames, self.size = frames, size
-        self.image = ImageTower(size, patch, channels, image_width, image_depth, dim)
+        self.image = ImageTower(size, patch, channels, image_width, image_depth, dim, image_stem)
         self.temporal = TemporalTransformer(frames, dim, temporal_depth, dim // 64, temporal_mlp)
         self.text = TextTower(ids, text_width, text_depth, dim)
         self.contexts = nn.Parameter(torch.empty(classes, contexts, text_width).normal_(std=0.02))

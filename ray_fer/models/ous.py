@@ -47,6 +47,7 @@ class Ous(Model):
     polarities: "negative", "neutral" or "positive" for each class, for those that `POLARITY` does not hold.
     frames, size: of a clip, and of its scene.
     patch, image_width, image_depth, text_width, text_depth, dim: of CLIP; attention heads are 64 wide.
+    image_stem: width of convolutions before the patches, which CLIP does not have; see `ImageTower`.
     streams: "both", or "face" without scenes, their loss and the layers that align them.
     blocks, queries, residual: of the `TypeFusionEncoder`.
     prompt_length: learned vectors of the prompts.
@@ -93,6 +94,7 @@ class Ous(Model):
         weights=(
             "CLIP ViT-L/14 in Hugging Face's layout (openai/clip-vit-large-patch14, model.safetensors): both towers",
             "CLIP ViT-L/14 in open_clip's layout (ViT-L-14-quickgelu, openai): both towers",
+            "a bundle of DFER-CLIP (or of OUS) whose image tower has the same size: that tower",
         ),
     )  # fmt: skip
 
@@ -107,6 +109,7 @@ class Ous(Model):
         patch: int = 14,
         image_width: int = 1024,
         image_depth: int = 24,
+        image_stem: int = 0,
         text_width: int = 768,
         text_depth: int = 12,
         dim: int = 768,
@@ -138,7 +141,8 @@ class Ous(Model):
         self.frames, self.size = frames, size
         self.alpha, self.temperature = alpha, temperature
         self.train_encoder = train_encoder
-        self.image = ImageTower(size, patch, channels, image_width, image_depth, dim).requires_grad_(train_encoder)
+        self.image = ImageTower(size, patch, channels, image_width, image_depth, dim, image_stem)
+        self.image.requires_grad_(train_encoder)
         self.text = TextTower(prompt_ids([name.lower() for name in names], prompt_length), text_width, text_depth, dim)
         self.contexts = nn.Parameter(torch.randn(prompt_length, text_width) * 0.02)
         self.lstm = nn.LSTM(dim, dim, batch_first=True)
@@ -204,7 +208,9 @@ class Ous(Model):
         return torch.where(everything.detach() > self.alpha, everything, losses["classification"])
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """CLIP's weights of both towers; all that is trained stays as it is."""
+        """CLIP's weights of both towers, or the image tower of a bundle; all that is trained stays as it is."""
+        if "image.cls" in state:
+            return {name: weight for name, weight in state.items() if name.startswith("image.")}
         return clip_weights(state, self.image, self.text)
 
     def _encoded(self, batch: ClipBatch) -> dict[str, Tensor]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from ray_fer.evaluation.published_tables import tables
 from ray_fer.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
-from ray_fer.models import create
+from ray_fer.models import card, create
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.clip_prompts import prompt_ids
 from ray_fer.models.ous import Ous, dissimilarity
 from ray_fer.models.polarity import POLARITIES, POLARITY, polarities_of
+from ray_fer.models.pretrained import load_pretrained
 
 FRAMES, SIZE, DIM = 4, 32, 64
 
@@ -342,3 +345,14 @@ def test_autocast_keeps_losses_and_what_is_kept_in_float32() -> None:
     }
     for name, exact in model.frozen(batch).items():
         assert (known[name] - exact).norm() < 0.02 * exact.norm()
+
+
+def test_the_image_tower_of_a_bundle_of_dfer_clip_can_be_frozen(tmp_path: Path) -> None:
+    tower = {name: card("ous").tiny[name] for name in ("frames", "size", "patch", "image_width", "image_depth", "dim")}
+    other = create("dfer_clip", **{**card("dfer_clip").tiny, **tower})
+    save_file({name: one.contiguous() for name, one in other.state_dict().items()}, tmp_path / "model.safetensors")
+    model = create("ous", "tiny")
+    loaded = load_pretrained(model, tmp_path)
+    assert {name.split(".")[0] for name in loaded.loaded} == {"image"}
+    torch.testing.assert_close(model.image.state_dict(), other.image.state_dict())
+    assert not any(one.requires_grad for one in model.image.parameters())

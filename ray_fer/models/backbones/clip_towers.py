@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ray_fer.models.backbones.convolution import widened
+from ray_fer.models.backbones.convolution import early_convolutions, widened
 
 _HEAD = 64
 """Width of one attention head in every CLIP."""
@@ -46,13 +46,19 @@ class Block(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Images [N,C,size,size] -> [N,dim]: the projected CLS token of a ViT."""
+    """Images [N,C,size,size] -> [N,dim]: the projected CLS token of a ViT.
 
-    def __init__(self, size: int, patch: int, channels: int, width: int, depth: int, dim: int) -> None:
+    `stem` > 0 puts `early_convolutions` of that width before the patches, which no public CLIP has: for small towers
+    that learn from nothing.
+    """
+
+    def __init__(self, size: int, patch: int, channels: int, width: int, depth: int, dim: int, stem: int = 0) -> None:
         super().__init__()
         if size % patch:
             raise ValueError(f"{size} px do not divide into patches of {patch}")
-        self.patches = nn.Conv2d(channels, width, patch, stride=patch, bias=False)
+        self.stem = early_convolutions(channels, stem, patch) if stem else nn.Identity()
+        kernel = patch // 4 if stem else patch
+        self.patches = nn.Conv2d(stem or channels, width, kernel, stride=kernel, bias=False)
         self.cls = nn.Parameter(torch.randn(width) * width**-0.5)
         self.position = nn.Parameter(torch.randn((size // patch) ** 2 + 1, width) * width**-0.5)
         self.norm_before = nn.LayerNorm(width)
@@ -79,7 +85,7 @@ class ImageTower(nn.Module):
         return self._projected(self.blocks[count:](x)), torch.stack(early, dim=1)
 
     def _tokens(self, images: Tensor) -> Tensor:
-        patches = self.patches(images).flatten(2).transpose(1, 2)
+        patches = self.patches(self.stem(images)).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls.expand(len(images), 1, -1), patches], dim=1) + self.position
         return self.norm_before(x)
 

@@ -21,6 +21,24 @@ class Conv3d(nn.Conv3d):
             return super().forward(x.to(self.weight.dtype))
 
 
+def early_convolutions(channels: int, width: int, patch: int) -> nn.Sequential:
+    """Two strided 3x3 convolutions before a patch embedding: [N,channels,H,W] -> [N,width,H/4,W/4].
+
+    They let a small transformer learn from hundreds of clips (Xiao et al., Early Convolutions Help Transformers See
+    Better, NeurIPS 2021). Raises ValueError for a `patch` that 4 does not divide.
+    """
+    if patch % 4:
+        raise ValueError(f"a convolutional stem needs a patch size that 4 divides, not {patch}")
+    return nn.Sequential(
+        nn.Conv2d(channels, width // 2, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width // 2),
+        nn.GELU(),
+        nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.GELU(),
+    )
+
+
 def widened(weight: Tensor, channels: int) -> Tensor:
     """A first convolution's weight [O,C,...] for more input channels.
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ray_fer.models.backbones.convolution import early_convolutions
+
 
 class Block(nn.Module):
     """Pre-LN transformer block with GELU MLP and `scaled_dot_product_attention`."""
@@ -55,9 +57,8 @@ class Encoder(nn.Module):
 class ViViT(nn.Module):
     """Factorised encoder: frames [B,T,C,H,W] -> (CLS [B,D], patch tokens [B,N,D]).
 
-    `stem_dim` > 0 puts two strided 3x3 convolutions before the tubelet embedding (early convolutions let a small
-    transformer learn from hundreds of clips); 0 is the paper's plain tubelet embedding. The tubelet keeps its size
-    in pixels either way.
+    `stem_dim` > 0 puts `early_convolutions` before the tubelet embedding; 0 is the paper's plain tubelet embedding. The
+    tubelet keeps its size in pixels either way.
 
     Patch tokens are the spatial encoder's outputs averaged over the temporal indices, so that N = (H/p)(W/p): the
     paper's equation 9 averages "spatial patch token embeddings", and in a factorised encoder only the spatial
@@ -86,16 +87,7 @@ class ViViT(nn.Module):
         self.stem: nn.Module = nn.Identity()
         kernel, inputs = patch, channels
         if stem_dim:
-            if patch % 4:
-                raise ValueError(f"a convolutional stem needs a patch size that 4 divides, not {patch}")
-            self.stem = nn.Sequential(
-                nn.Conv2d(channels, stem_dim // 2, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(stem_dim // 2),
-                nn.GELU(),
-                nn.Conv2d(stem_dim // 2, stem_dim, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(stem_dim),
-                nn.GELU(),
-            )
+            self.stem = early_convolutions(channels, stem_dim, patch)
             kernel, inputs = patch // 4, stem_dim
         self.tubelet = nn.Conv3d(inputs, dim, (tubelet, kernel, kernel), stride=(tubelet, kernel, kernel))
         self.spatial = Encoder((size // patch) ** 2, dim, spatial_depth, heads, mlp_dim, dropout)

@@ -58,10 +58,14 @@ _SMALL: dict[str, dict[str, Any]] = {
     "c3d": {"width": 16, "hidden": 256, "batch_norm": True},
 }
 _QUICK: dict[str, dict[str, Any]] = {
+    "dfer_clip": {
+        "patch": 4, "image_width": 64, "image_depth": 4, "image_stem": 32, "text_width": 64, "text_depth": 1,
+        "dim": 64, "temporal_mlp": 128,
+    },
     "former_dfer": {"width": 16, "heads": 4, "temporal_depth": 2},
     "m3dfel": {"width": 8, "heads": 4},
     "c3d": {"width": 8, "hidden": 128, "batch_norm": True},
-}
+}  # fmt: skip
 NAMES = (
     "former_dfer", "m3dfel", "nr_dfernet", "dpcnet", "r3d_18", "mc3_18", "r2plus1d_18", "c3d", "i3d", "p3d",
     "resnet18_lstm", "resnet18_gru", "resnet18_vit", "vgg13_lstm", "dfer_clip",
