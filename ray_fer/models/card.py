@@ -76,10 +76,17 @@ class Model(nn.Module):
         """
         return reduce(torch.add, losses.values())
 
-    def measured(self, gradient_norm: Tensor) -> None:
-        """Told the L2 norm of each gradient of the objective that training computes, before it is clipped.
+    @property
+    def measures(self) -> bool:
+        """Whether `balance` depends on its own gradient, which training then computes twice for each batch: before it
+        has told the norm with `measured`, and after.
+        """
+        return False
 
-        For models that balance by it. A whole batch's, over all workers: the same scalar on each of them.
+    def measured(self, gradient_norm: Tensor | None) -> None:
+        """Told the L2 norm of the batch's gradient, before it is clipped, and None when the next batch begins.
+
+        It is a whole batch's, over all workers: the same scalar on each of them.
         """
 
     def frozen(self, batch: ClipBatch) -> dict[str, Tensor]:

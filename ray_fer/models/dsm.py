@@ -60,14 +60,16 @@ def robust_contrastive_loss(
 
 
 class GradientBalance(nn.Module):
-    """Weights of two losses by how large the last gradient was (equations 16 and 17).
+    """Weights of two losses by how large the batch's gradient is (equations 16 and 17).
 
     With g the L2 norm of the total loss's gradient, the classification loss counts g / (g + 1) times `alpha` and the
     contrastive loss 1 / (g + 1) times `beta`: where training is hard, classification leads.
 
-    g is the norm of the gradient that was computed last, over the whole batch and all workers, as training tells it
-    with `measured`: of this batch's first pass with SAM, of the batch before it without. The norm of this very batch's
-    total loss depends on the weights that it decides, and costs a second pass. Before there is any, g counts as 1.
+    The total loss of equation 17 has the weights that g is to give. Here g is that of the total with the base
+    coefficients alone, alpha and beta, which is what `forward` gives until training has told it g with `measured`; so
+    the gradient of a batch is computed twice, as sharpness-aware minimisation does, which the paper says inspired it.
+    Measured on the weighted loss instead, g feeds on itself: once features have collapsed the contrastive gradient is
+    0, g becomes g / (g + 1) times that of the classification loss, and both go to 0. One small HDF in two ended so.
 
     The paper gives alpha and beta no values; they are 1 here. The released trainer multiplies by the constants 10 and
     0.1 and measures no gradient.
@@ -78,13 +80,14 @@ class GradientBalance(nn.Module):
     def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
         super().__init__()
         self.alpha, self.beta = alpha, beta
-        self.register_buffer("norm", torch.ones(()))  # in checkpoints: a run that goes on weights as it would have
+        self.register_buffer("norm", torch.tensor(torch.nan), persistent=False)
 
     def forward(self, classification: Tensor, contrastive: Tensor) -> Tensor:
-        share = self.norm / (self.norm + 1)
-        return share * self.alpha * classification + (1 - share) * self.beta * contrastive
+        unknown, share = self.norm.isnan(), self.norm / (self.norm + 1)
+        share_of_classification, share_of_contrast = share.where(~unknown, 1.0), (1 - share).where(~unknown, 1.0)
+        return share_of_classification * self.alpha * classification + share_of_contrast * self.beta * contrastive
 
-    def measured(self, gradient_norm: Tensor) -> None:
-        """Take note of g; one that is not finite says nothing."""
-        with torch.no_grad():
-            self.norm.copy_(torch.where(gradient_norm.isfinite(), gradient_norm, self.norm))
+    def measured(self, gradient_norm: Tensor | None) -> None:
+        """Take note of g, or with None forget it. One that is not finite tells nothing."""
+        known = self.norm.new_tensor(torch.nan) if gradient_norm is None else gradient_norm
+        self.norm.copy_(known.where(known.isfinite(), torch.nan))

@@ -120,7 +120,12 @@ class HDF(Model):
             return super().balance(losses)
         return self.balancer(losses["classification"], losses["contrastive"])
 
-    def measured(self, gradient_norm: Tensor) -> None:
+    @property
+    def measures(self) -> bool:
+        """With DSM."""
+        return self.balancer is not None
+
+    def measured(self, gradient_norm: Tensor | None) -> None:
         """g of equation 16."""
         if self.balancer is not None:
             self.balancer.measured(gradient_norm)

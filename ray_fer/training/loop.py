@@ -201,10 +201,14 @@ class _Worker:
         """One step of the optimiser; returns the whole batch's summed loss, and what to wait for before it is read."""
         settings, state = self.recipe.optimizer, self.state
         weights = [one for one in state.model.parameters() if one.requires_grad]
+        state.model.measured(None)
         total = self._gradient(part)
-        state.model.measured(nn.utils.get_total_norm(one.grad for one in weights if one.grad is not None))
-        if settings.sam is not None:
-            with ascended(state.model, settings.sam):
+        rho = settings.sam
+        if state.model.measures:
+            state.model.measured(nn.utils.get_total_norm(one.grad for one in weights if one.grad is not None))
+            rho = rho or 0.0
+        if rho is not None:
+            with ascended(state.model, rho):
                 self._gradient(part)
         if settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(weights, settings.gradient_clip)

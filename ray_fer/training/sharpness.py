@@ -14,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def ascended(model: nn.Module, rho: float) -> Iterator[None]:
     """Within it, the weights w are w + rho g / ||g||_2, g being their gradients before; these are forgotten.
 
+    With `rho` 0 they stay, and the gradient of the same weights is computed a second time.
+
     What is computed within it is the gradient of a step (Foret et al., equation 2), and is there afterwards, with the
     weights as they were. Running statistics of batch normalisation are those of the first pass alone, as in the
     authors' code: w is what is used later.

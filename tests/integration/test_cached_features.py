@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from ray_fer.evaluation.infer import predict_clips
 from ray_fer.preprocessing.store_index import read_index
@@ -17,8 +19,12 @@ from ray_fer.serving.local_ray import ray_session
 from ray_fer.serving.stages import ExpressionStage
 from ray_fer.training.bundles import model_arguments, write_bundle
 from ray_fer.training.cache import cache_features
+from ray_fer.training.clip_batches import clip_batch
+from ray_fer.training.data import ClipReader, Reading, clip_tables, label_indices
 from ray_fer.training.fit import Fitted, TrainingClips, check_model, fit, prepare_run
+from ray_fer.training.fresh import fresh_model
 from ray_fer.training.mailbox import Record
+from ray_fer.training.order import epoch_order
 from ray_fer.training.recipe import Recipe, overridden
 from tests.clip_stores import colour_store
 from tests.training_runs import training_clips
@@ -143,13 +149,50 @@ def test_a_bundle_is_tested_with_its_scenes_and_refused_where_there_are_none(
         ExpressionStage(written.path)
 
 
+SMALL_X3D: dict[str, Any] = {"width": 4, "width_factor": 1.0, "depth_factor": 0.5, "dim": 32}
+
+
+def hdf(*settings: str) -> Recipe:
+    small = recipe("model=hdf", "model_config_={}", "select=last", *settings)
+    return small.model_copy(update={"model_config_": {"x3d": SMALL_X3D, "dropout": 0.0}})
+
+
 def test_hdf_with_sharpness_goes_through_the_same_loop(local_ray: None, store: Path, tmp_path: Path) -> None:
-    small: dict[str, Any] = {"width": 4, "width_factor": 1.0, "depth_factor": 0.5, "dim": 32}
-    chosen = overridden(
-        recipe(), ["model=hdf", "model_config_={}", "workers=2", "select=last", "optimizer.sam=0.05", "accumulate=2"]
-    ).model_copy(update={"model_config_": {"x3d": small, "dropout": 0.0}})
-    seen, fitted, _ = train(chosen, store, tmp_path / "run")
+    seen, _, _ = train(hdf("workers=2", "optimizer.sam=0.05", "accumulate=2"), store, tmp_path / "run")
     assert np.isfinite(losses(seen)).all()
-    norm = float(fitted.model.balancer.norm)
-    assert np.isfinite(norm)
-    assert norm != 1.0, "the loop told the model its gradient"
+    assert len(losses(seen)) == 4 * 6
+
+
+@pytest.mark.parametrize("sam", [None, 0.05])
+def test_a_step_of_hdf_by_hand(sam: float | None, local_ray: None, store: Path, tmp_path: Path) -> None:
+    """One step of plain gradient descent on all clips: equation 16, and sharpness-aware minimisation, with autograd."""
+    chosen = hdf(
+        "workers=0", "epochs=1", "batch_size=42", "optimizer.name=sgd", "optimizer.lr=0.1", "optimizer.momentum=0",
+        "optimizer.weight_decay=0", "optimizer.gradient_clip=null", f"optimizer.sam={json.dumps(sam)}",
+        "loss.gamma=0", "loss.smoothing=0",
+    )  # fmt: skip
+    seen, fitted, clips = train(chosen, store, tmp_path / "run")
+    model = fresh_model(chosen, model_arguments(chosen, clips, None)).train()
+    reading = Reading.of(chosen, clips.classes, clips.cultures)
+    reader = ClipReader.of_tables(clip_tables(clips.train, reading), reading)
+    order = epoch_order(label_indices(clips.train, clips.classes), chosen.seed, 0)
+    batch = clip_batch(reader.read(order), chosen.transform)
+    names = [name for name, one in model.named_parameters() if one.requires_grad]
+
+    def gradient(weight_of_classification: Any, weight_of_contrast: Any) -> tuple[float, list[torch.Tensor]]:
+        output = model(batch)
+        assert batch.label is not None
+        classification = functional.cross_entropy(output.logits, batch.label)
+        loss = weight_of_classification * classification + weight_of_contrast * output.losses["contrastive"]
+        return float(loss.detach()), list(torch.autograd.grad(loss, [model.get_parameter(name) for name in names]))
+
+    start = [model.get_parameter(name).detach().clone() for name in names]
+    total, first = gradient(1.0, 1.0)
+    norm = torch.cat([one.flatten() for one in first]).norm()
+    with torch.no_grad():
+        for name, one in zip(names, first, strict=True):
+            model.get_parameter(name).add_(one * (sam or 0.0) / norm)
+    _, second = gradient(norm / (norm + 1), 1 / (norm + 1))
+    assert losses(seen) == pytest.approx([total], rel=1e-4)
+    for name, before, one in zip(names, start, second, strict=True):
+        torch.testing.assert_close(fitted.model.get_parameter(name), before - 0.1 * one, atol=1e-5, rtol=1e-3)

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pyarrow.dataset as pads
 import pytest
+import safetensors.numpy
 
 from ray_fer.action_units.profiles import read_priors
 from ray_fer.bundle import load_bundle
@@ -143,6 +144,15 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     assert done.returncode == 0, done.stdout + done.stderr
     check_priors(table, priors_file)
 
+    encoder = {"streams": "face", "patch": 8, "image_width": 64, "image_depth": 4, "text_width": 64, "dim": 64}
+    small = ("transform.size=32", "transform.canvas=32", f"model_config_={json.dumps(encoder)}")
+    done = cluster.submit(
+        "jobs/cache_features.py", store, tmp_path / "features", *(word for one in small for word in ("--set", one))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tmp_path / 'features'}: 168 clips, 0 failed" in done.stdout
+    check_features(tmp_path / "features")
+
     done = cluster.submit(
         "jobs/train_cafer.py", "--store", store, "--priors", priors_file, "--output", output, "--set", "epochs=3"
     )
@@ -172,6 +182,14 @@ def check_store(store: Path) -> None:
         # Eyes are darker than the cheeks below them.
         eyes, cheeks = crop[int(EYE_HEIGHT * 224) - 8 :][:16, 60:164].mean(), crop[115:135, 60:164].mean()
         assert eyes < cheeks
+
+
+def check_features(features: Path) -> None:
+    """Plain Parquet of safetensors, read here without Ray or this package."""
+    rows = pads.dataset(features / "features").to_table().to_pylist()
+    assert len(rows) == 168
+    found = safetensors.numpy.load(rows[0]["cached"])
+    assert {name: one.shape for name, one in found.items()} == {"face": (16, 64), "early": (4, 64)}
 
 
 def check_priors(table: Path, priors_file: Path) -> None:
