@@ -226,19 +226,20 @@ def plan_systems(
     if not made.systems:
         raise ValueError(f"no row of {chosen.id} can be trained on {options.data} ({_listed(made.refused)})")
     if options.synthfer:
-        made.notes.extend(map(_small, dict.fromkeys(system.options.recipe for system in made.systems)))
+        made.notes.extend(dict.fromkeys(_small(system.options) for system in made.systems))
     elsewhere = [column.name for column in chosen.columns if not _compares(column, chosen, source)]
     if elsewhere:
         made.notes.append(f"The clips are of {' + '.join(source.datasets)}: nothing here for {', '.join(elsewhere)}.")
     return made
 
 
-def _small(name: str) -> str:
+def _small(options: CrossValOptions) -> str:
     """What a recipe makes of a system, for readers who know its real size from the paper."""
-    recipe = recipe_named(name)
+    recipe = overridden(recipe_named(options.recipe), options.settings)
     backbone = recipe.model_config_.get("backbone")
     shown = f"{recipe.transform.frames} frames of {recipe.transform.size} px, {recipe.epochs} epochs"
-    return f"{name}: {f'backbone {backbone}, ' if backbone else ''}{shown}, from nothing."
+    start = "nothing" if recipe.pretrained is None else recipe.pretrained
+    return f"{options.recipe}: {f'backbone {backbone}, ' if backbone else ''}{shown}, from {start}."
 
 
 def _cross_validation(
