@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ray_fer.bundle import BundleConfig
@@ -61,13 +60,16 @@ def read_clips(store: str, shard: int, rows: Sequence[int], config: BundleConfig
     """
     scene = reads_scene(config.model, config.model_config_)
     table = read_rows(store, shard, rows, ["frames", "culture", *(["scene"] if scene else [])])
-    canvases = _prepared(table.column("frames"), config.preprocessing)
+    canvases = [prepared(clip.as_py(), config.preprocessing) for clip in table.column("frames")]
     if any(len(clip) != config.preprocessing.frames for clip in canvases):
         raise ValueError(
             f"{store} holds other than {config.preprocessing.frames} frames per clip, which the model reads; "
             "preprocess again"
         )
-    scenes = torch.stack(_prepared(table.column("scene"), config.preprocessing.scene)).numpy() if scene else None
+    scenes = None
+    if scene:
+        whole = [prepared(clip.as_py(), config.preprocessing.scene) for clip in table.column("scene")]
+        scenes = torch.stack(whole).numpy()
     return StoredClips(torch.stack(canvases).numpy(), table.column("culture").to_pylist(), scenes)
 
 
@@ -80,7 +82,6 @@ def joined(parts: Sequence[StoredClips]) -> StoredClips:
     )  # fmt: skip
 
 
-def _prepared(clips: pa.ChunkedArray, transform: TransformConfig) -> list[torch.Tensor]:
-    return [
-        prepare(torch.from_numpy(np.stack([decode_image(data) for data in clip.as_py()])), transform) for clip in clips
-    ]
+def prepared(jpegs: Sequence[bytes], transform: TransformConfig) -> torch.Tensor:
+    """The T images of a stored clip -> uint8 [T,3,canvas,canvas]."""
+    return prepare(torch.from_numpy(np.stack([decode_image(data) for data in jpegs])), transform)

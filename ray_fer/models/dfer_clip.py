@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ray_fer.models.backbones.clip_towers import ImageTower, TextTower, clip_weights
+from ray_fer.models.backbones.clip_towers import ImageTower, TextTower, clip_weights, cosines
 from ray_fer.models.backbones.frame_resnet import check_clip
 from ray_fer.models.backbones.sequence import TemporalTransformer
 from ray_fer.models.batch import ClipBatch, ModelOutput
@@ -102,9 +102,7 @@ class DferClip(Model):
         vectors = self.image(batch.frames.flatten(0, 1)).unflatten(0, (-1, self.frames))
         video = functional.normalize(self.temporal(vectors).float(), dim=-1)
         text = functional.normalize(self.text(self.contexts).float(), dim=-1)
-        # Not a matrix product: autocast would round cosines to bfloat16, and 0.004 of a cosine is 0.4 of a logit.
-        cosine = (video[:, None] * text).sum(dim=-1)
-        return ModelOutput(logits=cosine / _TEMPERATURE, features=video)
+        return ModelOutput(logits=cosines(video, text) / _TEMPERATURE, features=video)
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """CLIP's weights of both towers; prompts and the temporal transformer stay as they are."""

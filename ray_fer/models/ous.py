@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ray_fer.models.backbones.clip_towers import ImageTower, TextTower, clip_weights
+from ray_fer.models.backbones.clip_towers import ImageTower, TextTower, clip_weights, cosines
 from ray_fer.models.backbones.frame_resnet import check_clip
 from ray_fer.models.backbones.lean_transformer import Layer
 from ray_fer.models.batch import ClipBatch, ModelOutput
@@ -198,9 +198,9 @@ class Ous(Model):
         features = functional.normalize(fused.float(), dim=-1)
         prompts = self.text(self.contexts.expand(len(self.text.tokens), -1, -1))
         text = functional.normalize(prompts.float(), dim=-1)
-        # Not a matrix product: autocast would round cosines to bfloat16, and 0.004 of a cosine is 0.4 of a logit.
-        cosine = (features[:, None] * text).sum(dim=-1)
-        return ModelOutput(cosine / self.temperature, features, self._losses(batch.label, vectors, polarity))
+        return ModelOutput(
+            cosines(features, text) / self.temperature, features, self._losses(batch.label, vectors, polarity)
+        )
 
     def balance(self, losses: dict[str, Tensor]) -> Tensor:
         """Equation 4 and the sentence around it: all losses while their sum exceeds alpha, else "classification"."""

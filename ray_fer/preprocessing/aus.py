@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-import ray
 
 from ray_fer import storage
 from ray_fer.action_units.extractor import ActionUnitExtractor, create_extractor
@@ -27,7 +26,7 @@ from ray_fer.action_units.profiles import Priors, culture_priors
 from ray_fer.action_units.statistics import au_statistics
 from ray_fer.labels import AU_NAMES, UNKNOWN_CULTURE
 from ray_fer.preprocessing.journal import Processor
-from ray_fer.preprocessing.runner import Pool, Progress, Session, one_by_one
+from ray_fer.preprocessing.runner import Pool, Progress, Session, cluster_pool, one_by_one
 from ray_fer.preprocessing.shards import Failure, Row, Shard, path_stamps, read_written, shard_name, shard_numbers
 from ray_fer.preprocessing.store import Description, Summary, build_store, open_dataset
 from ray_fer.storage import Location
@@ -132,12 +131,8 @@ def extract_aus(
 
 
 def pool_for(extractor: str) -> Pool | None:
-    """Actors for an extractor with a network: one per GPU of the cluster, or else one per CPU; None for the others."""
-    if extractor != "pyfeat":
-        return None
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    return Pool(gpus, 1.0) if gpus else Pool(max(1, int(resources.get("CPU", 1))))
+    """Actors for an extractor with a network; None for the others."""
+    return cluster_pool() if extractor == "pyfeat" else None
 
 
 def clip_shards(store: str, made_from: str) -> list[Shard]:

@@ -64,6 +64,13 @@ class Pool:
     gpus: float = 0.0
 
 
+def cluster_pool(gpus: float = 1.0) -> Pool:
+    """Actors for a work with a network: one per GPU of the cluster, or share of `gpus`, or else one per CPU."""
+    resources = ray.cluster_resources()
+    there = resources.get("GPU", 0.0)
+    return Pool(int(there / gpus), gpus) if there else Pool(max(1, int(resources.get("CPU", 1))))
+
+
 def run_shards(
     folder: str,
     shards: Sequence[Shard],

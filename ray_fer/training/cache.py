@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import ray
 import torch
 from safetensors.torch import save
 
 from ray_fer import storage
+from ray_fer.evaluation.batches import prepared
+from ray_fer.evaluation.infer import model_device
 from ray_fer.models import Model
-from ray_fer.models.transform import prepare
 from ray_fer.preprocessing.aus import clip_shards
 from ray_fer.preprocessing.journal import Processor
-from ray_fer.preprocessing.runner import Pool, Progress, Session, one_by_one
+from ray_fer.preprocessing.runner import Progress, Session, cluster_pool, one_by_one
 from ray_fer.preprocessing.shards import Failure, Row
 from ray_fer.preprocessing.store import Description, Summary, build_store
 from ray_fer.preprocessing.store_index import read_index, read_rows
@@ -26,7 +26,7 @@ from ray_fer.storage import Location
 from ray_fer.training.bundles import model_arguments
 from ray_fer.training.cached import CACHED, KIND, SCHEMA, made_with
 from ray_fer.training.clip_batches import clip_batch
-from ray_fer.training.data import Reading, check_clips, decoded
+from ray_fer.training.data import Reading, check_clips
 from ray_fer.training.fit import TrainingClips
 from ray_fer.training.fresh import fresh_model
 from ray_fer.training.parts import classes_of, cultures_of
@@ -49,7 +49,7 @@ class FeatureWork:
     def open(self) -> Iterator[Processor]:
         """Load the model."""
         model = fresh_model(self.recipe, self.arguments).eval()
-        device = torch.device("cuda" if ray.is_initialized() and ray.get_gpu_ids() else "cpu")
+        device = model_device()
         yield FeatureProcessor(self.store, self.recipe, model.to(device), device)
 
 
@@ -79,7 +79,7 @@ class FeatureProcessor:
         images = self._reading.images
         table = read_rows(self._store, rows[0]["shard"], [row["row"] for row in rows], ["clip_id", *images])
         columns = {
-            name: torch.stack([prepare(decoded(one.as_py()), transform) for one in table.column(name)])
+            name: torch.stack([prepared(one.as_py(), transform) for one in table.column(name)])
             for name, transform in images.items()
         }
         columns |= {name: torch.zeros(len(rows), dtype=torch.long) for name in ("label", "culture")}
@@ -119,14 +119,7 @@ def cache_features(
             row["row"] = place
     work = FeatureWork(index.store, recipe, arguments)
     description = Description(KIND, 0, len(shards), index.store, made_from)
+    pool = partial(cluster_pool, recipe.gpus_per_worker or 1.0)
     return build_store(
-        storage.absolute(output), description, shards, work, partial(_pool, recipe), resume, overwrite, retry_failed,
-        progress, session,
-    )  # fmt: skip
-
-
-def _pool(recipe: Recipe) -> Pool:
-    """Actors: on the GPUs of the cluster where there are any, or else one per CPU."""
-    resources = ray.cluster_resources()
-    gpus, share = resources.get("GPU", 0.0), recipe.gpus_per_worker or 1.0
-    return Pool(int(gpus / share), share) if gpus else Pool(max(1, int(resources.get("CPU", 1))))
+        storage.absolute(output), description, shards, work, pool, resume, overwrite, retry_failed, progress, session
+    )

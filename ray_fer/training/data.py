@@ -26,12 +26,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from ray_fer import storage
+from ray_fer.evaluation.batches import prepared
 from ray_fer.labels import culture_index, index_of
-from ray_fer.models.transform import TransformConfig, prepare
+from ray_fer.models.transform import TransformConfig
 from ray_fer.preprocessing.store_index import ClipIndex, check_scene, read_rows
 from ray_fer.training.cached import CACHED, read_cached
 from ray_fer.training.recipe import Recipe
-from ray_fer.video.images import decode_image
 
 _MAPPED_BLOCKS = 64
 _THREADS = 2
@@ -165,15 +165,10 @@ class ClipReader:
         for name, transform in self._reading.images.items():
             images = block.column(name)[row]
             pixels = _stored_pixels(images, transform) if "pixels" in block.schema.names else None
-            found[name] = prepare(decoded(images.as_py()), transform) if pixels is None else pixels
+            found[name] = prepared(images.as_py(), transform) if pixels is None else pixels
         if self._reading.cached is not None:
             found |= {f"{CACHED}.{name}": one for name, one in load(block.column(CACHED)[row].as_py()).items()}
         return found
-
-
-def decoded(jpegs: Sequence[bytes]) -> Tensor:
-    """T JPEGs -> uint8 [T,H,W,3]."""
-    return torch.from_numpy(np.stack([decode_image(data) for data in jpegs]))
 
 
 def _read(batch: dict[str, Any], store: str, reading: Reading, pixels: bool) -> pa.Table:
@@ -191,7 +186,7 @@ def _read(batch: dict[str, Any], store: str, reading: Reading, pixels: bool) -> 
     if not pixels:
         return pa.table({**{name: table.column(name) for name in reading.images}, **columns})
     for name, transform in reading.images.items():
-        ready = [prepare(decoded(one.as_py()), transform).numpy().tobytes() for one in table.column(name)]
+        ready = [prepared(one.as_py(), transform).numpy().tobytes() for one in table.column(name)]
         columns[name] = pa.array(ready, pa.large_binary())
     return pa.table({"pixels": [True] * table.num_rows, **columns})
 

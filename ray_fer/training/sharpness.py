@@ -20,13 +20,10 @@ def ascended(model: nn.Module, rho: float) -> Iterator[None]:
     weights as they were. Running statistics of batch normalisation are those of the first pass alone, as in the
     authors' code: w is what is used later.
     """
-    moved = [one for one in model.parameters() if one.grad is not None]
-    norm = nn.utils.get_total_norm(one.grad for one in moved)
-    before = [one.detach().clone() for one in moved]
-    with torch.no_grad():
-        for weight in moved:
-            weight += weight.grad * (rho / (norm + 1e-12))
-            weight.grad = None
+    weights = [one for one in model.parameters() if one.grad is not None]
+    moved = _ascended(weights, rho) if rho else []
+    for one in weights:
+        one.grad = None
     normalisations = [one for one in model.modules() if isinstance(one, _BatchNorm)]
     momenta = [one.momentum for one in normalisations]
     for one in normalisations:
@@ -36,10 +33,16 @@ def ascended(model: nn.Module, rho: float) -> Iterator[None]:
     finally:
         for one, momentum in zip(normalisations, momenta, strict=True):
             one.momentum = momentum
-        _restore(moved, before)
+        with torch.no_grad():
+            for weight, value in moved:
+                weight.copy_(value)
 
 
 @torch.no_grad()
-def _restore(weights: list[nn.Parameter], before: list[Tensor]) -> None:
-    for weight, value in zip(weights, before, strict=True):
-        weight.copy_(value)
+def _ascended(weights: list[nn.Parameter], rho: float) -> list[tuple[nn.Parameter, Tensor]]:
+    """Move the weights; returns each with what it was."""
+    norm = nn.utils.get_total_norm(one.grad for one in weights)
+    before = [(one, one.detach().clone()) for one in weights]
+    for one in weights:
+        one += one.grad * (rho / (norm + 1e-12))
+    return before

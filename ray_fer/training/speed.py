@@ -25,11 +25,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ray_fer.evaluation.batches import prepared
 from ray_fer.models import create
 from ray_fer.models.batch import ClipBatch
-from ray_fer.models.transform import normalise, prepare
+from ray_fer.models.transform import normalise
 from ray_fer.preprocessing.store_index import read_rows
-from ray_fer.training.data import decoded, label_indices
+from ray_fer.training.data import label_indices
 from ray_fer.training.fit import TrainingClips, fit, prepare_run
 from ray_fer.training.losses import focal_loss
 from ray_fer.training.mailbox import Record
@@ -99,7 +100,7 @@ def decode_clips(recipe: Recipe, clips: TrainingClips, file: Path) -> None:
     """Write the training clips as `bare` loads them into memory."""
     index = clips.train
     frames = [
-        prepare(decoded(clip.as_py()), recipe.transform)
+        prepared(clip.as_py(), recipe.transform)
         for shard, rows in index.by_shard()
         for clip in read_rows(index.store, shard, rows, ["frames"]).column("frames")
     ]

@@ -133,6 +133,14 @@ class TextTower(nn.Module):
         return self.projection(self.norm(x[torch.arange(len(x), device=x.device), ends]))
 
 
+def cosines(vectors: Tensor, texts: Tensor) -> Tensor:
+    """Of unit vectors of clips [B,dim] with those of classes [C,dim], in float32: [B,C].
+
+    Not a matrix product: autocast would round cosines to bfloat16, and 0.004 of a cosine is 0.4 of a logit.
+    """
+    return (vectors[:, None] * texts).sum(dim=-1)
+
+
 _TOWERS = {
     "image": ("visual.transformer.resblocks", "vision_model.encoder.layers"),
     "text": ("transformer.resblocks", "text_model.encoder.layers"),
