@@ -36,14 +36,18 @@ def colour_store(
     seed: int = 0,
     dataset: str = "colours",
     scene: bool = False,
+    flow: bool = False,
 ) -> Path:
     """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels).
 
-    With `scene` it keeps whole frames, too, which have the same colour under a third of the noise.
+    With `scene` it keeps whole frames, too, which have the same colour under a third of the noise; with `flow` a stripe
+    that moves, one for each label, and an apex frame with its culture's colour.
     """
     rng = np.random.default_rng(seed)
     colours = np.random.default_rng(99).uniform(60, 195, (len(classes), 3))
-    options = ClipOptions(sampling=Sampling(frames=frames), scene="whole" if scene else "none")
+    options = ClipOptions(
+        sampling=Sampling(frames=frames), scene="whole" if scene else "none", flow="tvl1" if flow else "none"
+    )
     schema = store_schema(options)
     rows = []
     for split, count in clips.items():
@@ -54,6 +58,13 @@ def colour_store(
             if scene:
                 whole = rng.normal(colours[label], noise / 3, (frames, SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
                 empty["scene"] = [encode_jpeg(image) for image in whole]
+            if flow:
+                motion = rng.normal(0, 0.1, (3, 224, 224)).astype(np.float16)
+                wide = 224 // len(classes)
+                motion[:, :, label * wide : (label + 1) * wide] += 1
+                empty["flow"] = motion.tobytes()
+                apex = rng.normal(90 + 70 * (number // 2 % len(cultures)), noise, (SIDE, SIDE, 3))
+                empty["apex_frame"] = encode_jpeg(apex.clip(0, 255).astype(np.uint8))
             rows.append(
                 empty | {
                     "clip_id": f"{split}-{number:04d}", "dataset": dataset, "path": f"{split}-{number:04d}.mp4",
@@ -68,7 +79,7 @@ def colour_store(
     (folder / "clips").mkdir(parents=True)
     starts = range(0, len(rows), shard_rows)
     for number, start in enumerate(starts):
-        shard = Shard(number, [], "test")
+        shard = Shard(number, [], repr((clips, frames, classes, cultures, seed, noise, scene)))
         table = pa.Table.from_pylist(rows[start : start + shard_rows], schema=schema)
         (folder / "clips" / shard.file_name).write_bytes(shard_bytes(table, shard, []))
     about = {

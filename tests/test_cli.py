@@ -100,7 +100,7 @@ def test_a_broker_that_is_not_there() -> None:
         ["demo", "--speed", "fast"],
         ["demo", "--tempo", "3"],
         ["predict"],
-        ["train", "--val-share", "0.9", "--output", "x"],
+        ["crossval", "x", "--output", "y", "--parallel", "0"],
         ["nix"],
     ],
 )

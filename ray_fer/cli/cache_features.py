@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,8 +43,6 @@ def cache_features(
     from ray_fer.training.recipes import recipe as recipe_named
 
     chosen = overridden(recipe_named(recipe), settings or ())
-    if chosen.pretrained is not None and Path(chosen.pretrained).exists():  # workers run in folders of their own
-        chosen = chosen.model_copy(update={"pretrained": str(Path(chosen.pretrained).resolve())})
     with rows_per_second("clips") as progress:
         summary = run(store, output, chosen, resume, retry_failed, overwrite, progress, ray_session)
     report(summary, "clips", as_json)

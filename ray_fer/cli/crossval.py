@@ -21,7 +21,6 @@ from ray_fer.cli.trials import (
     Seeds,
     Store,
     TensorBoard,
-    ValShare,
     command_line,
     numbers,
     only_json,
@@ -52,7 +51,6 @@ def crossval(
     seeds: Seeds = None,
     aus: Aus = None,
     priors_file: PriorsFile = None,
-    val_share: ValShare = 0.1,
     paper_protocol: PaperProtocol = False,
     parallel: Parallel = None,
     keep_bundles: Annotated[bool, typer.Option("--keep-bundles", help="keep the model of every trial")] = False,
@@ -96,7 +94,7 @@ def crossval(
     options = CrossValOptions(
         store=store, output=output, recipe=recipe, settings=tuple(settings or ()), protocol=_protocol(protocol),
         by_subject=by_subject, only=numbers(only, "folds"), seeds=numbers(seeds, "seeds"), aus=aus, priors=priors_file,
-        val_share=val_share, paper_protocol=paper_protocol, faces=faces, parallel=parallel, overwrite=overwrite,
+        paper_protocol=paper_protocol, faces=faces, parallel=parallel, overwrite=overwrite,
         keeping=TrialKeeping(keep_bundles, tensorboard, mlflow, checkpoints, command_line("crossval")),
     )  # fmt: skip
     options.check()

@@ -18,7 +18,6 @@ from ray_fer.cli.trials import (
     RecipeName,
     Store,
     TensorBoard,
-    ValShare,
     only_json,
     say,
 )
@@ -40,7 +39,6 @@ def search(
     ] = None,
     aus: Aus = None,
     priors_file: PriorsFile = None,
-    val_share: ValShare = 0.1,
     grace: Annotated[
         int | None, typer.Option(min=1, help="epochs that every trial gets before it may be ended (default: a fifth)")
     ] = None,
@@ -72,7 +70,7 @@ def search(
 
     options = SearchOptions(
         store=store, output=output, space=tuple(space), recipe=recipe, settings=tuple(settings or ()), trials=trials,
-        fold=fold, aus=aus, priors=priors_file, val_share=val_share, grace=grace, seed=seed, parallel=parallel,
+        fold=fold, aus=aus, priors=priors_file, grace=grace, seed=seed, parallel=parallel,
         resume=resume, overwrite=overwrite, tensorboard=tensorboard, mlflow=mlflow,
     )  # fmt: skip
     options.check()

@@ -26,9 +26,6 @@ def train(
     synthfer: Annotated[str | None, typer.Option(help="render SynthFER instead: 'demo' or 'packaged' size")] = None,
     recipe: Annotated[str, typer.Option(help="`ray-fer recipes` lists them")] = "cafer-small",
     settings: Settings = None,
-    val_share: Annotated[
-        float, typer.Option(min=0.01, max=0.5, help="share of the training clips that validates without a split 'val'")
-    ] = 0.1,
     work: Annotated[Path | None, typer.Option(help="where SynthFER is rendered to (default: temporary)")] = None,
     run: Annotated[
         Path | None, typer.Option(help="folder of the run's log and checkpoints (default: OUTPUT.run)")
@@ -43,9 +40,10 @@ def train(
 ) -> None:
     """Train a model on Ray Train and write a bundle, from a clip store or from rendered SynthFER clips.
 
-    The best epoch on split "val" is kept, split "test" is tested. What dies is started again from the last checkpoint;
-    after an interruption --resume goes on. Examples of --set: epochs=30, workers=4, gpus_per_worker=1, precision=bf16,
-    batch_size=32, early_stopping=7, 'workers=[2, 8]' (elastic), model_config_.embedding_dim=64, augment=null.
+    The best epoch on split "val" is kept (without one, on val_share of the training clips); split "test" is tested.
+    What dies is started again from the last checkpoint; after an interruption --resume goes on. Examples of --set:
+    epochs=30, workers=4, gpus_per_worker=1, precision=bf16, batch_size=32, early_stopping=7, 'workers=[2, 8]'
+    (elastic), model_config_.embedding_dim=64, augment=null, val_share=0.2.
     """
     from ray_fer.serving.local_ray import ray_session
     from ray_fer.training.run import Keeping, TrainOptions, run_training
@@ -55,7 +53,7 @@ def train(
     )
     options = TrainOptions(
         output=output, store=store, priors=priors_file, synthfer=synthfer, recipe=recipe,
-        settings=tuple(settings or ()), val_share=val_share, work=work, keeping=keeping,
+        settings=tuple(settings or ()), work=work, keeping=keeping,
     )  # fmt: skip
     options.check()
     with ray_session():

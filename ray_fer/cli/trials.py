@@ -24,7 +24,6 @@ Aus = Annotated[
 PriorsFile = Annotated[
     Path | None, typer.Option("--priors", help="priors.json that is used as it is, instead of --aus")
 ]
-ValShare = Annotated[float, typer.Option(min=0.01, max=0.5, help="share of the training clips that validates")]
 Parallel = Annotated[
     int | None, typer.Option(min=1, help="trials at once (default: as many as the cluster has CPUs or GPUs for)")
 ]

@@ -12,10 +12,11 @@ import torch
 
 from ray_fer.bundle import load_bundle
 from ray_fer.evaluation.batches import read_clips
+from ray_fer.evaluation.inputs import check_inputs
 from ray_fer.evaluation.predictions import COLUMNS, Predictions
 from ray_fer.labels import index_of
-from ray_fer.models import reads_scene
-from ray_fer.preprocessing.store_index import ClipIndex, check_scene
+from ray_fer.models import reads
+from ray_fer.preprocessing.store_index import ClipIndex
 
 BATCH = 16
 """Clips that a model answers at once."""
@@ -37,8 +38,7 @@ def predict_clips(
         raise ValueError(f"{clips.store}: no usable clip was chosen")
     for name in sorted(set(map(str, clips.column("label")))):
         index_of(name, config.classes, f"label in {clips.store}")
-    if reads_scene(config.model, config.model_config_):
-        check_scene(clips.store)
+    check_inputs(clips.store, reads(config.model, config.model_config_))
     items = [
         json.dumps([shard, rows[start : start + BATCH]])
         for shard, rows in clips.by_shard()

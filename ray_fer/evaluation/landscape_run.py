@@ -28,12 +28,13 @@ from torch.nn import functional
 from ray_fer.bundle import BundleConfig, load_bundle
 from ray_fer.evaluation.batches import StoredClips, joined, read_clips
 from ray_fer.evaluation.infer import BATCH, actor_pool, model_device
+from ray_fer.evaluation.inputs import check_inputs
 from ray_fer.evaluation.landscape import Landscape, LandscapeOptions
 from ray_fer.labels import index_of
-from ray_fer.models import reads_scene
+from ray_fer.models import reads
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.card import Model
-from ray_fer.preprocessing.store_index import ClipIndex, check_scene
+from ray_fer.preprocessing.store_index import ClipIndex
 
 Direction = dict[str, Tensor]
 """What is added to parameters, by their names."""
@@ -63,8 +64,7 @@ def loss_landscape(
     if not len(chosen):
         raise ValueError(f"{clips.store}: no usable clip was chosen")
     labels = [index_of(str(name), config.classes, f"label in {clips.store}") for name in chosen.column("label")]
-    if reads_scene(config.model, config.model_config_):
-        check_scene(chosen.store)
+    check_inputs(chosen.store, reads(config.model, config.model_config_))
     read = joined([read_clips(chosen.store, shard, rows, config) for shard, rows in chosen.by_shard()])
     places = [(row, column) for row in range(options.points) for column in range(options.points)]
     given = (str(bundle), labels, options, tell_culture)

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.batch import ClipBatch, InputName, ModelOutput
 from ray_fer.models.c3d import C3D
 from ray_fer.models.cafer import CaFer
 from ray_fer.models.card import Card, Model
 from ray_fer.models.dfer_clip import DferClip
 from ray_fer.models.dpcnet import Dpcnet
+from ray_fer.models.ethnicmer import EthnicMer
 from ray_fer.models.former_dfer import FormerDfer
 from ray_fer.models.hdf import HDF
 from ray_fer.models.i3d import I3D
@@ -25,6 +26,7 @@ from ray_fer.models.r3d_18 import R3D18
 from ray_fer.models.resnet18_gru import ResNet18Gru
 from ray_fer.models.resnet18_lstm import ResNet18Lstm
 from ray_fer.models.resnet18_vit import ResNet18Vit
+from ray_fer.models.resnet50v2 import ResNet50V2Classifier
 from ray_fer.models.vgg13_lstm import Vgg13Lstm
 
 _MODELS: dict[str, type[Model]] = {
@@ -32,6 +34,7 @@ _MODELS: dict[str, type[Model]] = {
     "cafer": CaFer,
     "dfer_clip": DferClip,
     "dpcnet": Dpcnet,
+    "ethnicmer": EthnicMer,
     "former_dfer": FormerDfer,
     "hdf": HDF,
     "i3d": I3D,
@@ -45,6 +48,7 @@ _MODELS: dict[str, type[Model]] = {
     "resnet18_gru": ResNet18Gru,
     "resnet18_lstm": ResNet18Lstm,
     "resnet18_vit": ResNet18Vit,
+    "resnet50v2": ResNet50V2Classifier,
     "vgg13_lstm": Vgg13Lstm,
 }
 
@@ -59,9 +63,9 @@ def takes(name: str, argument: str) -> bool:
     return argument in inspect.signature(_model(name)).parameters
 
 
-def reads_scene(name: str, config: Mapping[str, Any]) -> bool:
-    """Whether model `name` with these arguments needs `ClipBatch.scene`. ValueError for an unknown name."""
-    return _model(name).reads_scene(config)
+def reads(name: str, config: Mapping[str, Any]) -> tuple[InputName, ...]:
+    """What model `name` with these arguments needs of a clip. ValueError for an unknown name."""
+    return _model(name).reads(config)
 
 
 def card(name: str) -> Card:
@@ -86,4 +90,4 @@ def _model(name: str) -> type[Model]:
     return _MODELS[name]
 
 
-__all__ = ["Card", "ClipBatch", "Model", "ModelOutput", "card", "create", "names", "reads_scene", "takes"]
+__all__ = ["Card", "ClipBatch", "Model", "ModelOutput", "card", "create", "names", "reads", "takes"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.batch import ClipBatch, InputName, ModelOutput
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Model(nn.Module):
         return {}
 
     @classmethod
-    def reads_scene(cls, config: Mapping[str, Any]) -> bool:
-        """Whether a model of these arguments needs `ClipBatch.scene`."""
-        return False
+    def reads(cls, config: Mapping[str, Any]) -> tuple[InputName, ...]:
+        """What a model of these arguments needs of a clip."""
+        return ("frames",)
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Public weights under this model's names and in its shapes, without what it has no place for.

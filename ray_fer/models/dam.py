@@ -22,7 +22,6 @@ _PERTURBATION = 0.05
 """epsilon of equation 6, which the paper does not give."""
 _STABLE = 1e-5
 """epsilon of equation 7."""
-_MOMENTUM = 0.1
 
 
 class DAM(nn.Module):
@@ -77,10 +76,11 @@ class FrequencyBranch(nn.Module):
     them, whose sigmoid is the gate (8).
 
     What the paper leaves open, and is ours: the DCT sees the mean over channels; E[f] is one number for each filter,
-    the mean over a training batch, and in evaluation the running mean of these, so that an answer depends on no other
-    clip; the distance from it is that of a whole clip; the deviation in equation 7 is that of each filter within a
-    clip; attention has one head. alpha of equation 6 starts at 1, beta at 0 (the distance is in the tens), and of
-    equation 7 alpha and gamma at 1, beta at 0.
+    the mean over the clips of one call in training (a worker's share of a batch, or a part of it with `accumulate`),
+    and in evaluation the running mean of these, so that an answer depends on no other clip; the distance from it is
+    that of a whole clip; the deviation in equation 7 is that of each filter within a clip; attention has one head.
+    alpha of equation 6 starts at 1, beta at 0 (the distance is in the tens), and of equation 7 alpha and gamma at 1,
+    beta at 0.
     """
 
     filters: Tensor
@@ -89,6 +89,7 @@ class FrequencyBranch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         filters = _FILTER**2
+        self.momentum = 0.1  # of the running mean, under the name that BatchNorm's has: see `sharpness.ascended`
         self.register_buffer("filters", dct_filters(_FILTER)[:, None], persistent=False)
         self.register_buffer("centre", torch.zeros(filters))
         self.sign_weight = nn.Parameter(torch.ones(()))
@@ -119,7 +120,7 @@ class FrequencyBranch(nn.Module):
         if self.training:
             mean = found.mean(dim=(0, 1, 2, 3))
             with torch.no_grad():
-                self.centre.lerp_(mean, _MOMENTUM)
+                self.centre.lerp_(mean, self.momentum)
         distance = torch.linalg.vector_norm(found - mean, dim=(1, 2, 3, 4), keepdim=True)
         return found + found.sign() * (self.sign_weight * _PERTURBATION + self.distance_weight * distance)
 
@@ -159,7 +160,8 @@ class TemporalBranch(nn.Module):
 
     def gate(self, maps: Tensor) -> Tensor:
         """Equation 9: [B,T,T], in (0, 1)."""
-        mean, largest = maps.mean(dim=(1, 3, 4)), maps.amax(dim=(1, 3, 4))
+        # Frames differ in the third digit: in bfloat16 there would be nothing left of it.
+        mean, largest = maps.mean(dim=(1, 3, 4), dtype=torch.float32), maps.amax(dim=(1, 3, 4)).float()
         drift = (mean - mean.mean(dim=1, keepdim=True)).abs()
         change = functional.pad(mean.diff(dim=1).abs(), (1, 0))
         level = self.alpha * mean + self.beta * largest

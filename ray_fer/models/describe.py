@@ -99,7 +99,8 @@ def _counted(model: nn.Module, shown: Input) -> tuple[Size, list[Layer]]:
     hooks = [one.register_forward_hook(_note_shape(outputs, name)) for name, one in modules.items()]
     frames = torch.empty(1, shown.frames, 3, shown.size, shown.size, device="meta")
     culture = torch.zeros(1, dtype=torch.long, device="meta")
-    batch = ClipBatch(frames, culture=culture, scene=frames)  # models without a scene do not look at it
+    image = frames[:, 0]
+    batch = ClipBatch(frames, culture=culture, scene=frames, flow=image, apex=image)  # a model takes what it reads
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch)
     for hook in hooks:

@@ -40,10 +40,10 @@ def robust_contrastive_loss(
     not attract each other either. `gaussian` "cosine" takes it of the cosine, s times `temperature`, which is what eta
     is said to be: "the expected similarity between well-aligned features".
 
-    The released code (QIcita/HDF_DFER, models/DSM.py) does otherwise in five points: `positive_mask` is never defined
+    The released code (QIcita/HDF_DFER, models/DSM.py) does otherwise in six points: `positive_mask` is never defined
     and the labels are not used; pairs of a sample with itself stay in numerator and denominator; the Gaussian is taken
-    of similarities from which the row's largest was subtracted; and the trace is subtracted, which rewards what an
-    information bottleneck is to punish.
+    of similarities from which the row's largest was subtracted, and its weights are divided by their row's sum; and the
+    trace is subtracted, which rewards what an information bottleneck is to punish.
     """
     with torch.autocast(features.device.type, enabled=False):  # exp(1 / 0.07) needs more digits than bfloat16 has
         vectors = functional.normalize(features.float(), dim=1)
@@ -70,6 +70,7 @@ class GradientBalance(nn.Module):
     the gradient of a batch is computed twice, as sharpness-aware minimisation does, which the paper says inspired it.
     Measured on the weighted loss instead, g feeds on itself: once features have collapsed the contrastive gradient is
     0, g becomes g / (g + 1) times that of the classification loss, and both go to 0. One small HDF in two ended so.
+    What training reports as its loss is that first total.
 
     The paper gives alpha and beta no values; they are 1 here. The released trainer multiplies by the constants 10 and
     0.1 and measures no gradient.

@@ -32,11 +32,16 @@ class HDF(Model):
     x3d: keyword arguments of `X3D`, which go before its size.
     dropout: before the classifier.
 
-    Raises ValueError for an unknown size, branch or variant, or a stage that there is not.
+    Raises ValueError for an unknown size, branch, variant or Gaussian, or a stage that there is not.
 
     What the paper does not say, and is ours: the size of X3D (M reads 16 frames, as the paper does), where DAM stands
     (behind the last stage), that DSM compares the 2,048 features that the classifier reads, all coefficients that
     `dsm` names, and X3D's own dropout of 0.5. The released code has no X3D, and fixes the loss weights.
+
+    These features come out of a ReLU: no cosine is negative, and in a network that was just drawn all are above 0.6.
+    The Gaussian of equation 13, with the paper's tau and eta, gives such negatives no weight, so that the contrastive
+    loss begins as one among the positives of each class (to 1e-8 of its gradient), and the bottleneck is most of it.
+    With `gaussian="cosine"` negatives count.
     """
 
     card = Card(
@@ -84,6 +89,8 @@ class HDF(Model):
             raise ValueError(f"unknown size {x3d_size!r} of X3D; expected one of {', '.join(SIZES)}")
         if not _FIRST_STAGE <= dam_stage <= _LAST_STAGE:
             raise ValueError(f"X3D has no stage {dam_stage} to put DAM behind; give 2 to 5")
+        if variant not in get_args(Variant):
+            raise ValueError(f"unknown variant {variant!r} of DAM; expected paper or released")
         if gaussian not in get_args(Gaussian):
             raise ValueError(f"unknown gaussian {gaussian!r}; expected similarity or cosine")
         self.backbone = X3D(channels, **{"depth_factor": SIZES[x3d_size].depth_factor, **(x3d or {})})
@@ -102,7 +109,7 @@ class HDF(Model):
 
     def forward(self, batch: ClipBatch) -> ModelOutput:
         """`features` are what the classifier reads. The contrastive loss compares the clips of this call with each
-        other: those of a worker's share of a batch, as its batch normalisation does."""
+        other, as batch normalisation does: a worker's share of a batch, or one part of it with `accumulate`."""
         maps = self.backbone.stem_maps(batch.frames)
         for number, stage in enumerate(self.backbone.stages, start=_FIRST_STAGE):
             maps = stage(maps)

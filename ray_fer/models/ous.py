@@ -16,7 +16,7 @@ from torch.nn import functional
 from ray_fer.models.backbones.clip_towers import ImageTower, TextTower, clip_weights, cosines
 from ray_fer.models.backbones.frame_resnet import check_clip
 from ray_fer.models.backbones.lean_transformer import Layer
-from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.batch import ClipBatch, InputName, ModelOutput
 from ray_fer.models.card import Card, Input, Model
 from ray_fer.models.clip_prompts import named, prompt_ids
 from ray_fer.models.polarity import EARLY_BLOCKS, POLARITIES, PolarityEncoder, polarities_of
@@ -67,9 +67,13 @@ class Ous(Model):
     - Its contrastive loss (3) compares the scenes and faces of a batch, and knows no label; the text compares the
       output features with the prompts. This is the text's: logits are cosines of V_out and the prompts over the
       temperature, and the loss is the cross-entropy that the training loop computes.
-    - Alpha has no value; 1.0 is ours. The loss that is compared with it is L_global, of every batch anew; workers
-      compare that of their own clips. The sums over a batch of (1) and (3) are means, so that alpha does not depend on
-      the batch's size. The sums of (2) are kept: one cosine of all face vectors and all scene vectors, end to end.
+    - Alpha has no value; 1.0 is ours. The loss that is compared with it is L_global, of every batch anew. The sums over
+      a batch of (1) and (3) are means, so that alpha does not depend on the batch's size. The sums of (2) are kept: one
+      cosine of all face vectors and all scene vectors, end to end. Both are of the clips of one call: with several
+      workers, or `accumulate`, of a part of the batch, whose (2) is larger.
+    - III.B gives the Type Fusion Encoder the features of face and scene "as the Key and Value respectively"; III.D
+      concatenates all of them with those of the polarity. Here all tokens are keys and values alike.
+    - Equation 13 is a plain recurrent cell; the text and the figure say LSTM, and so it is.
     - The first four blocks are read as means over the patches and the frames of the scene (of the face where there is
       no scene), a LayerNorm for each; an MLP makes V_pol of the four, and a linear layer the polarity.
     - Each stream is aligned by a convolution along its tokens, ReLU and a linear layer, and it is the aligned V_ft and
@@ -159,9 +163,9 @@ class Ous(Model):
         self.train()
 
     @classmethod
-    def reads_scene(cls, config: Mapping[str, Any]) -> bool:
-        """Unless `streams` is "face"."""
-        return config.get("streams", "both") != "face"
+    def reads(cls, config: Mapping[str, Any]) -> tuple[InputName, ...]:
+        """Faces, and unless `streams` is "face" whole frames."""
+        return ("frames",) if config.get("streams") == "face" else ("frames", "scene")
 
     def train(self, mode: bool = True) -> Ous:
         """The image tower stays in evaluation mode while it is frozen."""
@@ -208,9 +212,15 @@ class Ous(Model):
         return torch.where(everything.detach() > self.alpha, everything, losses["classification"])
 
     def adapted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """CLIP's weights of both towers, or the image tower of a bundle; all that is trained stays as it is."""
+        """CLIP's weights of both towers, or those of a bundle; all that is trained stays as it is.
+
+        A bundle's text tower is read where its prompts have the same words, which those of DFER-CLIP have not.
+        """
         if "image.cls" in state:
-            return {name: weight for name, weight in state.items() if name.startswith("image.")}
+            words = {f"text.{name}": one for name, one in self.text.named_buffers()}
+            same = all(name in state and torch.equal(state[name], one) for name, one in words.items())
+            towers = ("image.", "text.") if same else ("image.",)
+            return {name: weight for name, weight in state.items() if name.startswith(towers)}
         return clip_weights(state, self.image, self.text)
 
     def _encoded(self, batch: ClipBatch) -> dict[str, Tensor]:

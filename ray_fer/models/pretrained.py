@@ -1,4 +1,4 @@
-"""Public weights from local files into our models: safetensors, torch (weights only), NumPy and Scenic. Never a pickle.
+"""Public weights from local files into our models: safetensors, torch (weights only), NumPy, Keras, Scenic.
 
 Each model renames and reshapes what it knows (`Model.adapted`); here files are read and the outcome is checked.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ray_fer.models.backbones.flax_checkpoint import read_flax
 from ray_fer.models.card import Model
+from ray_fer.models.keras_weights import read_keras
 
 _NESTED = ("state_dict", "model_state", "model_state_dict", "model")
 """Where released checkpoints keep the weights beside an optimiser and other things."""
@@ -64,6 +65,8 @@ def load_pretrained(model: Model, path: str | Path) -> Loaded:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The weights of a file by their names there. Raises FileNotFoundError or ValueError."""
     path = Path(path)
+    if path.suffix in (".h5", ".hdf5"):
+        return read_keras(path)
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():

@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from ray_fer.models.batch import InputName
+
+AUGMENTED: tuple[InputName, ...] = ("frames", "scene")
+"""Inputs that augmentation changes: a mirrored flow would need another sign."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.2989, 0.587, 0.114)
@@ -42,8 +46,8 @@ class TransformConfig(BaseModel):
         return 6 if self.difference else 3
 
     @property
-    def scene(self) -> TransformConfig:
-        """That of whole frames, of which nothing is cut off."""
+    def whole(self) -> TransformConfig:
+        """That of images of which nothing is cut off: whole frames, and the apex."""
         return self.model_copy(update={"left": 0.0, "top": 0.0, "side": 1.0, "canvas": self.size, "zoom": 1.0})
 
 

@@ -22,7 +22,8 @@ class TypeFusionEncoder(nn.Module):
         where Swin Transformer V2 has them, behind the LayerNorms. On separable made-up features 12 blocks of dim 256
         learned in 100 to 200 steps of Adam at 1e-4 with them, and without them were at chance after 700.
 
-    The paper is silent on the queries' number and distribution ("chosen to reflect the expected distribution of the
+    The paper is silent on what blocks behind the first read (the queries' outputs here, and the features no more), on
+    the queries' number and distribution ("chosen to reflect the expected distribution of the
     features": they meet tokens that LayerNorm made N(0, 1)), on the MLP's width (4 x dim here, as in its ViT), and on
     what becomes of the queries' outputs at the end.
     """

@@ -76,15 +76,6 @@ def read_rows(store: Location, shard: int, rows: Sequence[int], columns: Sequenc
     return table.take(pa.array(list(rows), pa.int64())).combine_chunks()
 
 
-def check_scene(store: Location) -> None:
-    """Raise ValueError when a clip store does not keep whole frames."""
-    if "scene" not in open_dataset(store, "clips", "ray-fer preprocess").schema.names:
-        raise ValueError(
-            f"{store} keeps no whole frames, which the model reads beside the faces; preprocess again with --scene "
-            "whole, or train on faces alone with --set model_config_.streams=face"
-        )
-
-
 def _read(folder: str, number: int, columns: Sequence[str]) -> pa.Table:
     filesystem, path = storage.resolve(storage.join(folder, shard_name(number)))
     return pq.read_table(path, columns=list(columns), filesystem=filesystem, partitioning=None)

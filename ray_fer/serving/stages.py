@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ray_fer.bundle import BundleConfig, load_bundle
-from ray_fer.models import reads_scene
+from ray_fer.models import reads
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import TransformConfig, normalise, prepare
 from ray_fer.streaming.messages import ModelInfo
@@ -70,10 +70,12 @@ class FaceStage:
 
 def check_live(config: BundleConfig) -> None:
     """Raise ValueError for a model that reads more than faces, of which the windows of a stream are made."""
-    if reads_scene(config.model, config.model_config_):
+    more = [name for name in reads(config.model, config.model_config_) if name != "frames"]
+    if more:
+        advice = ", or train it with --set model_config_.streams=face" if more == ["scene"] else ""
         raise ValueError(
-            f"{config.name} reads whole frames beside the faces, and windows of video hold faces alone; test it on a "
-            "clip store with `ray-fer evaluate`, or train it with --set model_config_.streams=face"
+            f"{config.name} reads {' and '.join(more)} of a clip, and windows of video hold faces alone; test it on a "
+            f"clip store with `ray-fer evaluate`{advice}"
         )
 
 

@@ -3,8 +3,9 @@
 CA-FER stands beside transformers' ViViT with the same work, HDF beside its X3D alone, OUS on pixels beside OUS on
 cached features. All train on the same clips with the same optimiser and precision. The clips are SynthFER, rendered on
 the device before anything is measured, so that the step itself counts and nothing else: transform, forward and backward
-pass, clipping, optimiser. Model FLOPs utilisation (MFU) is what the model's operations, as torch counts them,
-make of the rate at which the same device multiplies large matrices in the same precision, measured in the same run.
+pass (twice for HDF, whose loss weights need the gradient first), clipping, optimiser. Model FLOPs utilisation (MFU) is
+what the model's operations, as torch counts them, make of the rate at which the same device multiplies large matrices
+in the same precision, measured in the same run.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ray_fer.models.transform import TransformConfig, normalise
 from ray_fer.training.losses import focal_loss
 from ray_fer.training.optim import build_optimizer
 from ray_fer.training.recipe import OptimizerConfig, Recipe
+from ray_fer.training.sharpness import step_gradient
 from ray_fer.training.speed import synchronise
 
 _WARM_UP = 5
@@ -38,14 +40,14 @@ class Way:
     """A model to be measured: what it is, how it is made, and whether it reads what its frozen part made of clips."""
 
     name: str
-    make: Callable[[], nn.Module]
+    make: Callable[[], Model]
     cached: bool = False
 
 
 def ways(recipe: Recipe) -> list[Way]:
     """What is measured for a recipe of a paper's size, and what that is compared with. ValueError for other recipes."""
 
-    def of(**config: Any) -> Callable[[], nn.Module]:
+    def of(**config: Any) -> Callable[[], Model]:
         return lambda: create(recipe.model, **placeholders(recipe.model) | recipe.model_config_ | config)
 
     if recipe.name == "cafer":
@@ -68,7 +70,7 @@ class StepSpeed:
     clips_per_second: float
     seconds_per_step: float
     gflop_per_clip: float
-    """Forward and backward pass."""
+    """All forward and backward passes of a step."""
     mfu: float
     memory_gb: float | None
     """None on a CPU, whose memory torch does not count."""
@@ -103,7 +105,7 @@ def rendered_clips(count: int, transform: TransformConfig, device: torch.device)
 
 def step_speed(
     way: str,
-    model: nn.Module,
+    model: Model,
     clips: ClipBatch,
     transform: TransformConfig,
     batch: int,
@@ -128,9 +130,7 @@ def step_speed(
 
     def step() -> None:
         rows = torch.randint(len(clips), (batch,), device=device)
-        with torch.autocast(device.type, _PRECISION):
-            loss = _loss(forward, clips, rows, transform)
-        loss.backward()
+        _gradient(model, forward, clips, rows, transform)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -148,18 +148,17 @@ def step_speed(
     return StepSpeed(way, rate, seconds / steps, gflop, gflop * 1e9 * rate / peak, memory)
 
 
-def flop_per_clip(model: nn.Module, clips: ClipBatch, transform: TransformConfig) -> float:
-    """Operations of one clip's forward and backward pass, a multiply-add being two."""
-    with FlopCounterMode(display=False) as counter, torch.autocast(clips.frames.device.type, _PRECISION):
-        _loss(model, clips, torch.zeros(1, dtype=torch.long, device=clips.frames.device), transform).backward()
+def flop_per_clip(model: Model, clips: ClipBatch, transform: TransformConfig) -> float:
+    """Operations of one clip in a step, a multiply-add being two."""
+    with FlopCounterMode(display=False) as counter:
+        _gradient(model, model, clips, torch.zeros(1, dtype=torch.long, device=clips.frames.device), transform)
     model.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
 
 
 @torch.no_grad()
-def with_features(model: nn.Module, clips: ClipBatch, transform: TransformConfig) -> ClipBatch:
+def with_features(model: Model, clips: ClipBatch, transform: TransformConfig) -> ClipBatch:
     """The clips, with what the frozen part of the model makes of them."""
-    assert isinstance(model, Model)
     parts = []
     for rows in torch.arange(len(clips), device=clips.frames.device).split(_AT_ONCE):
         with torch.autocast(clips.frames.device.type, _PRECISION):
@@ -179,16 +178,27 @@ def _batch(clips: ClipBatch, rows: torch.Tensor, transform: TransformConfig) -> 
     return ClipBatch(frames, culture=culture, label=label, scene=frames)
 
 
-def _loss(
-    forward: Callable[[ClipBatch], ModelOutput], clips: ClipBatch, rows: torch.Tensor, transform: TransformConfig
-) -> torch.Tensor:
-    batch = _batch(clips, rows, transform)
-    output = forward(batch)
-    assert batch.label is not None
-    return focal_loss(output.logits, batch.label) + sum(output.losses.values())
+def _gradient(
+    model: Model,
+    forward: Callable[[ClipBatch], ModelOutput],
+    clips: ClipBatch,
+    rows: torch.Tensor,
+    transform: TransformConfig,
+) -> None:
+    """That of a step, as training computes it."""
+
+    def once() -> None:
+        batch = _batch(clips, rows, transform)
+        assert batch.label is not None
+        with torch.autocast(clips.frames.device.type, _PRECISION):
+            output = forward(batch)
+            loss = model.balance({"classification": focal_loss(output.logits, batch.label), **output.losses})
+        loss.backward()
+
+    step_gradient(model, None, once)
 
 
-class TransformersViViT(nn.Module):
+class TransformersViViT(Model):
     """transformers' ViViT-B (joint space-time attention, Model 1 of the paper) as our loop calls models.
 
     `config` are arguments of `VivitConfig` besides the input and the number of classes.

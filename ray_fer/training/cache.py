@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ import torch
 from safetensors.torch import save
 
 from ray_fer import storage
-from ray_fer.evaluation.batches import prepared
 from ray_fer.evaluation.infer import model_device
+from ray_fer.evaluation.inputs import COLUMNS, prepared
 from ray_fer.models import Model
-from ray_fer.preprocessing.aus import clip_shards
 from ray_fer.preprocessing.journal import Processor
 from ray_fer.preprocessing.runner import Progress, Session, cluster_pool, one_by_one
 from ray_fer.preprocessing.shards import Failure, Row
@@ -24,7 +22,7 @@ from ray_fer.preprocessing.store import Description, Summary, build_store
 from ray_fer.preprocessing.store_index import read_index, read_rows
 from ray_fer.storage import Location
 from ray_fer.training.bundles import model_arguments
-from ray_fer.training.cached import CACHED, KIND, SCHEMA, made_with
+from ray_fer.training.cached import CACHED, KIND, SCHEMA, feature_shards, made_with
 from ray_fer.training.clip_batches import clip_batch
 from ray_fer.training.data import Reading, check_clips
 from ray_fer.training.fit import TrainingClips
@@ -76,11 +74,12 @@ class FeatureProcessor:
 
     @torch.inference_mode()
     def _features(self, rows: Sequence[Row]) -> list[Row]:
-        images = self._reading.images
-        table = read_rows(self._store, rows[0]["shard"], [row["row"] for row in rows], ["clip_id", *images])
-        columns = {
-            name: torch.stack([prepared(one.as_py(), transform) for one in table.column(name)])
-            for name, transform in images.items()
+        reading = self._reading
+        places = [row["row"] for row in rows]
+        table = read_rows(self._store, rows[0]["shard"], places, ["clip_id", *reading.columns])
+        columns: dict[str, torch.Tensor] = {
+            name: torch.stack([prepared(name, one.as_py(), reading.transform) for one in table.column(COLUMNS[name])])
+            for name in reading.inputs
         }
         columns |= {name: torch.zeros(len(rows), dtype=torch.long) for name in ("label", "culture")}
         moved = {name: one.to(self._device) for name, one in columns.items()}
@@ -113,7 +112,7 @@ def cache_features(
     check_clips(index, Reading.of(recipe, clips.classes, clips.cultures))
     arguments = model_arguments(recipe, clips, None)
     made_from = made_with(recipe, fresh_model(recipe, arguments))
-    shards = clip_shards(index.store, json.dumps(made_from, sort_keys=True))
+    shards = feature_shards(index.store, made_from)
     for shard in shards:
         for place, row in enumerate(shard.rows):
             row["row"] = place

@@ -17,8 +17,11 @@ from torch import Tensor
 
 from ray_fer import storage
 from ray_fer.models import Model
-from ray_fer.preprocessing.shards import shard_name
+from ray_fer.preprocessing.aus import clip_shards
+from ray_fer.preprocessing.runner import finished_shards
+from ray_fer.preprocessing.shards import Shard, shard_name
 from ray_fer.preprocessing.store import open_dataset, read_description
+from ray_fer.preprocessing.store_index import ClipIndex
 from ray_fer.storage import Location
 from ray_fer.training.recipe import Recipe
 
@@ -28,24 +31,20 @@ SCHEMA = pa.schema([pa.field("clip_id", pa.string()), pa.field(CACHED, pa.binary
 
 
 def read_cached(cache: Location, shard: int, clip_ids: Sequence[str]) -> list[bytes]:
-    """The features of some clips of one shard of their store, in order. Raises ValueError for clips without any."""
+    """The features of some clips of one shard of their store, in order; `check_cache` has seen that they are there."""
     filesystem, path = storage.resolve(storage.join(cache, KIND, shard_name(shard)))
-    try:
-        table = pq.read_table(path, filesystem=filesystem, partitioning=None)
-    except FileNotFoundError:
-        table = SCHEMA.empty_table()
+    table = pq.read_table(path, filesystem=filesystem, partitioning=None)
     rows = {name: row for row, name in enumerate(table.column("clip_id").to_pylist())}
-    missing = [name for name in clip_ids if name not in rows]
-    if missing:
-        raise ValueError(
-            f"{cache} has nothing of {len(missing)} clips, the first is {missing[0]}: it was made of other clips; make "
-            f"it again with `{MAKE}`"
-        )
     return [table.column(CACHED)[rows[name]].as_py() for name in clip_ids]
 
 
-def check_cache(recipe: Recipe, model: Model) -> None:
-    """Raise ValueError or FileNotFoundError when the recipe's cache is not there, or not of this model."""
+def feature_shards(store: str, made_from: dict[str, Any]) -> list[Shard]:
+    """The shards of a table of features of a clip store, `made_with` these."""
+    return clip_shards(store, json.dumps(made_from, sort_keys=True))
+
+
+def check_cache(recipe: Recipe, model: Model, clips: ClipIndex) -> None:
+    """Raise ValueError or FileNotFoundError when the recipe's cache is missing, or of another model or other clips."""
     if recipe.cached is None:
         return
     open_dataset(recipe.cached, KIND, MAKE)
@@ -58,6 +57,21 @@ def check_cache(recipe: Recipe, model: Model) -> None:
             f"{recipe.cached} was made with another model ({'; '.join(changed)}); make one for this recipe with "
             f"`{MAKE}`. Without pretrained weights the frozen ones depend on the seed"
         )
+    used = set(clips.column("shard"))
+    shards = [one for one in feature_shards(clips.store, now) if one.number in used]
+    there = finished_shards(storage.join(recipe.cached, KIND), shards)
+    if len(there) < len(shards):
+        raise ValueError(
+            f"{recipe.cached} was made of other clips than those of {clips.store}, or they were preprocessed again "
+            f"since; make it again with `{MAKE} ... --overwrite`"
+        )
+    wanted = set(clips.column("clip_id"))
+    failed = [failure for one in there.values() for failure in one.failures if failure.clip_id in wanted]
+    if failed:
+        raise ValueError(
+            f"{recipe.cached} lacks {len(failed)} of the clips, the first is {failed[0].clip_id} ({failed[0].reason}); "
+            f"try them again with `{MAKE} ... --retry-failed`"
+        )
 
 
 def made_with(recipe: Recipe, model: Model) -> dict[str, Any]:
@@ -66,7 +80,7 @@ def made_with(recipe: Recipe, model: Model) -> dict[str, Any]:
     if not weights:
         raise ValueError(f"recipe {recipe.name}: {model.card.title} freezes nothing here, so nothing can be cached")
     return {
-        "model": recipe.model, "scene": recipe.reads_scene, "precision": recipe.precision,
+        "model": recipe.model, "inputs": list(recipe.reads), "precision": recipe.precision,
         "transform": json.loads(recipe.transform.model_dump_json()), "weights": digest(weights),
     }  # fmt: skip
 

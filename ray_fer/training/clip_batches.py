@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ray_fer.models.batch import ClipBatch
-from ray_fer.models.transform import Augment, Drawn, TransformConfig, draw, normalise
+from ray_fer.evaluation.inputs import COLUMNS, standardised
+from ray_fer.models.batch import ClipBatch, InputName
+from ray_fer.models.transform import AUGMENTED, Augment, Drawn, TransformConfig, draw
 from ray_fer.training.cached import CACHED
 
 
 @dataclass(frozen=True)
 class Chances:
-    """What chance decided for the faces of N clips, and by itself for their scenes."""
+    """What chance decided for N clips, for each input by itself."""
 
-    frames: Drawn
-    scene: Drawn | None
+    of: dict[InputName, Drawn]
 
     @classmethod
     def drawn(
-        cls, count: int, transform: TransformConfig, augment: Augment, scene: bool, generator: torch.Generator
+        cls,
+        count: int,
+        transform: TransformConfig,
+        augment: Augment,
+        inputs: Sequence[InputName],
+        generator: torch.Generator,
     ) -> Chances:
-        """For `count` clips, with or without scenes."""
-        return cls(
-            draw(count, transform, augment, generator),
-            draw(count, transform.scene, augment, generator) if scene else None,
-        )
+        """For `count` clips of which `inputs` are read."""
+        seen: dict[InputName, TransformConfig] = {"frames": transform, "scene": transform.whole}
+        return cls({name: draw(count, seen[name], augment, generator) for name in AUGMENTED if name in inputs})
 
     def rows(self, rows: Tensor) -> Chances:
         """The clips at these places."""
-        return Chances(self.frames.rows(rows), None if self.scene is None else self.scene.rows(rows))
+        return Chances({name: one.rows(rows) for name, one in self.of.items()})
 
 
 def clip_batch(columns: dict[str, Tensor], transform: TransformConfig, chances: Chances | None = None) -> ClipBatch:
@@ -39,13 +43,9 @@ def clip_batch(columns: dict[str, Tensor], transform: TransformConfig, chances: 
     cached = {
         name.removeprefix(f"{CACHED}."): one for name, one in columns.items() if name.startswith(f"{CACHED}.")
     }  # fmt: skip
-    frames, scene = columns.get("frames"), columns.get("scene")
-    if frames is None:
-        frames = columns["label"].new_empty(len(columns["label"]), 0, dtype=torch.float32)
-    else:
-        frames = normalise(frames, transform, None if chances is None else chances.frames)
-    if scene is not None:
-        scene = normalise(scene, transform.scene, None if chances is None else chances.scene)
-    return ClipBatch(
-        frames, culture=columns["culture"], label=columns["label"], scene=scene, cached=cached or None
-    )  # fmt: skip
+    drawn = {} if chances is None else chances.of
+    inputs = {
+        name: standardised(name, columns[name], transform, drawn.get(name)) for name in COLUMNS if name in columns
+    }
+    label = columns["label"]
+    return ClipBatch.of(inputs, len(label), culture=columns["culture"], label=label, cached=cached or None)

@@ -42,8 +42,6 @@ class CrossValOptions:
     """AU table: each fold gets AU profiles of its own training clips."""
     priors: Path | None = None
     """AU profiles that are the same for all folds."""
-    val_share: float = 0.1
-    """Share of the training clips that validates; with protocol fixed only where no clip is in split "val"."""
     paper_protocol: bool = False
     name: str = ""
     """What reports call the system; the recipe's name when empty."""
@@ -106,7 +104,7 @@ def plan_cross_validation(options: CrossValOptions) -> CrossValPlan:
     first = plan.trials[0]
     for part in (first.clips.train, first.clips.val, first.test):
         check_clips(part, Reading.of(recipe, first.clips.classes, first.clips.cultures))
-    check_model(recipe, model_arguments(recipe, first.clips, first.priors))
+    check_model(recipe, model_arguments(recipe, first.clips, first.priors), plan.index)
     if not options.overwrite:
         _check_output(options.output, plan)
     return plan
@@ -126,7 +124,7 @@ def plan_trials(index: ClipIndex, recipe: Recipe, options: CrossValOptions) -> C
     for seed in options.seeds or (recipe.seed,):
         seeded = recipe.model_copy(update={"seed": seed})
         for fold in taken:
-            clips = _clips(index, fold, classes, cultures, options, seed)
+            clips = _clips(index, fold, classes, cultures, seeded, options.paper_protocol)
             own = priors if table is None else table.priors(clips.train, cultures, fold.name)
             trials.append(Trial(fold.name, seeded, clips, index.where(fold.test), own, selection))
     return CrossValPlan(index, trials, protocol_name(options.protocol, parts, taken))
@@ -138,15 +136,15 @@ def trial_folder(output: Path, trial: Trial) -> Path:
 
 
 def _clips(
-    index: ClipIndex, fold: Fold, classes: list[str], cultures: list[str], options: CrossValOptions, seed: int
+    index: ClipIndex, fold: Fold, classes: list[str], cultures: list[str], recipe: Recipe, paper_protocol: bool
 ) -> TrainingClips:
     train = index.where(fold.train)
-    if options.paper_protocol:
+    if paper_protocol:
         return TrainingClips(train, index.where(fold.test), classes, cultures)
     if fold.val is not None:
         return TrainingClips(train, index.where(fold.val), classes, cultures)
     try:
-        return TrainingClips(*held_out(train, options.val_share, seed), classes, cultures)
+        return TrainingClips(*held_out(train, recipe.val_share, recipe.seed), classes, cultures)
     except ValueError as error:
         raise ValueError(f"{fold.name}: {error}") from error
 

@@ -11,6 +11,7 @@ Data starts cost more than some hundred clips.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from ray_fer import storage
-from ray_fer.evaluation.batches import prepared
+from ray_fer.evaluation.inputs import COLUMNS, check_inputs, kept_as, prepared
 from ray_fer.labels import culture_index, index_of
+from ray_fer.models.batch import InputName
 from ray_fer.models.transform import TransformConfig
-from ray_fer.preprocessing.store_index import ClipIndex, check_scene, read_rows
+from ray_fer.preprocessing.store_index import ClipIndex, read_rows
 from ray_fer.training.cached import CACHED, read_cached
 from ray_fer.training.recipe import Recipe
 
@@ -45,23 +46,21 @@ class Reading:
     transform: TransformConfig
     classes: list[str]
     cultures: list[str]
-    scene: bool = False
-    """Whole frames, too."""
+    inputs: tuple[InputName, ...] = ("frames",)
+    """What the model reads; nothing when features are cached."""
     cached: str | None = None
     """Where cached features are, which are read instead of pixels."""
 
     @classmethod
     def of(cls, recipe: Recipe, classes: list[str], cultures: list[str]) -> Reading:
         """What the recipe's model reads."""
-        cached = None if recipe.cached is None else storage.absolute(recipe.cached)
-        return cls(recipe.transform, classes, cultures, recipe.reads_scene and cached is None, cached)
+        inputs = recipe.reads if recipe.cached is None else ()
+        return cls(recipe.transform, classes, cultures, inputs, recipe.cached)
 
     @property
-    def images(self) -> dict[str, TransformConfig]:
-        """Columns of the store that hold T images, and what becomes of them."""
-        if self.cached is not None:
-            return {}
-        return {"frames": self.transform, **({"scene": self.transform.scene} if self.scene else {})}
+    def columns(self) -> list[str]:
+        """Where the store keeps the inputs, in their order."""
+        return [COLUMNS[name] for name in self.inputs]
 
 
 def clip_dataset(clips: ClipIndex, reading: Reading, pixels: bool) -> ray.data.Dataset:
@@ -94,8 +93,8 @@ def clip_tables(clips: ClipIndex, reading: Reading) -> list[pa.Table]:
 def check_clips(clips: ClipIndex, reading: Reading) -> None:
     """Raise ValueError when clips cannot be trained or tested on, before anything is started.
 
-    There must be some, with labels, cultures and numbers of frames that the model knows, and with scenes if it reads
-    them.
+    There must be some, with labels and cultures that the model knows, and with what it reads: its number of frames,
+    scenes, flow.
     """
     if not len(clips):
         raise ValueError(f"{clips.store}: no usable clip was chosen")
@@ -103,8 +102,9 @@ def check_clips(clips: ClipIndex, reading: Reading) -> None:
         index_of(name, reading.classes, f"label in {clips.store}")
     for name in sorted({one for one in clips.column("culture") if one is not None}):
         culture_index(name, reading.cultures)
-    if reading.scene:
-        check_scene(clips.store)
+    check_inputs(clips.store, reading.inputs)
+    if "frames" not in reading.inputs:
+        return
     ((shard, rows), *_) = clips.by_shard()
     frames = len(read_rows(clips.store, shard, rows[:1], ["frames"]).column("frames")[0])
     if frames != reading.transform.frames:
@@ -117,7 +117,8 @@ def check_clips(clips: ClipIndex, reading: Reading) -> None:
 def pixels_fit(clips: int, reading: Reading) -> bool:
     """Whether decoded clips would take a small part of the cluster's object store."""
     available = ray.cluster_resources().get("object_store_memory", 0.0)
-    each = sum(one.frames * 3 * one.canvas**2 for one in reading.images.values())
+    kept = [kept_as(name, reading.transform) for name in reading.inputs]
+    each = sum(math.prod(shape) * kind.itemsize for shape, kind in kept)
     return clips * each < _PIXELS_SHARE * available
 
 
@@ -152,7 +153,7 @@ class ClipReader:
     def read(self, places: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Of the clips at these places: `label` and `culture` int64 [B], and what the reading says of these:
 
-        `frames` and `scene` uint8 [B,T,3,canvas,canvas]; cached features by their names, with "cached." before them.
+        its inputs as `prepared` gives them, [B,...]; cached features by their names, with "cached." before them.
         """
         found = [self._one(int(place)) for place in places]
         return {name: torch.stack([one[name] for one in found]) for name in found[0]}
@@ -162,10 +163,10 @@ class ClipReader:
         row = place - int(self._starts[number])
         block: pa.Table = self._block(number)
         found = {name: torch.tensor(block.column(name)[row].as_py()) for name in ("label", "culture")}
-        for name, transform in self._reading.images.items():
-            images = block.column(name)[row]
-            pixels = _stored_pixels(images, transform) if "pixels" in block.schema.names else None
-            found[name] = prepared(images.as_py(), transform) if pixels is None else pixels
+        for name in self._reading.inputs:
+            stored, transform = block.column(name)[row], self._reading.transform
+            ready = "pixels" in block.schema.names
+            found[name] = _kept(name, stored, transform) if ready else prepared(name, stored.as_py(), transform)
         if self._reading.cached is not None:
             found |= {f"{CACHED}.{name}": one for name, one in load(block.column(CACHED)[row].as_py()).items()}
         return found
@@ -173,8 +174,8 @@ class ClipReader:
 
 def _read(batch: dict[str, Any], store: str, reading: Reading, pixels: bool) -> pa.Table:
     shard, rows = json.loads(batch["item"][0])
-    table = read_rows(store, shard, rows, ["clip_id", *reading.images, "label", "culture"])
-    columns = {
+    table = read_rows(store, shard, rows, ["clip_id", *reading.columns, "label", "culture"])
+    columns: dict[str, pa.Array] = {
         "label": pa.array([reading.classes.index(name) for name in table.column("label").to_pylist()], pa.int64()),
         "culture": pa.array(
             [culture_index(name, reading.cultures) for name in table.column("culture").to_pylist()], pa.int64()
@@ -184,14 +185,17 @@ def _read(batch: dict[str, Any], store: str, reading: Reading, pixels: bool) -> 
         names = table.column("clip_id").to_pylist()
         return pa.table({CACHED: pa.array(read_cached(reading.cached, shard, names), pa.large_binary()), **columns})
     if not pixels:
-        return pa.table({**{name: table.column(name) for name in reading.images}, **columns})
-    for name, transform in reading.images.items():
-        ready = [prepared(one.as_py(), transform).numpy().tobytes() for one in table.column(name)]
+        stored = {str(name): table.column(COLUMNS[name]) for name in reading.inputs}
+        return pa.table(stored | columns)
+    for name in reading.inputs:
+        ready = [
+            prepared(name, one.as_py(), reading.transform).numpy().tobytes() for one in table.column(COLUMNS[name])
+        ]
         columns[name] = pa.array(ready, pa.large_binary())
     return pa.table({"pixels": [True] * table.num_rows, **columns})
 
 
-def _stored_pixels(images: pa.Scalar, transform: TransformConfig) -> Tensor:
-    flat = np.frombuffer(images.as_buffer(), np.uint8)
-    shape = (transform.frames, 3, transform.canvas, transform.canvas)
+def _kept(name: InputName, stored: pa.Scalar, transform: TransformConfig) -> Tensor:
+    shape, kind = kept_as(name, transform)
+    flat = np.frombuffer(stored.as_buffer(), kind)
     return torch.from_numpy(flat.reshape(shape).copy())  # shared memory is read-only

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, Result, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
-from ray_fer.models import create
 from ray_fer.preprocessing.store_index import ClipIndex
 from ray_fer.training.cached import check_cache
 from ray_fer.training.data import Reading, clip_dataset, clip_tables, label_indices, pixels_fit
@@ -32,7 +31,7 @@ from ray_fer.training.losses import inverse_frequencies
 from ray_fer.training.mailbox import Record, mailbox
 from ray_fer.training.optim import parameter_groups
 from ray_fer.training.recipe import Recipe
-from ray_fer.training.state import WEIGHTS, TrainingError, is_disk_full
+from ray_fer.training.state import TrainingError, is_disk_full, load_weights
 
 _RUN, CHECKPOINTS = "run.json", "checkpoints"
 # May change between the parts of a run: they decide how it is computed and not what.
@@ -72,12 +71,14 @@ def fit(
     folder: str | Path,
     heard: Callable[[Record], None] = lambda _: None,
     checkpoints: str | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> Fitted:
     """Train on the current Ray; `heard` gets the run's records (see `tracking`).
 
-    `folder` must have been prepared by `prepare_run`; `checkpoints` is a URL for Ray Train's, where the nodes do not
-    share that folder. Raises TrainingError with advice for what would fail again: a loss that is not finite, a full
-    disk, workers that die more than `max_failures` times.
+    `start` are the weights to begin with, of a phase before this one; without it a fresh model begins. `folder` must
+    have been prepared by `prepare_run`; `checkpoints` is a URL for Ray Train's, where the nodes do not share that
+    folder. Raises TrainingError with advice for what would fail again: a loss that is not finite, a full disk, workers
+    that die more than `max_failures` times.
     """
     folder = Path(folder).resolve()
     _check_room(recipe)
@@ -100,6 +101,7 @@ def fit(
             train_loop_config={
                 "recipe": recipe.model_dump(), "model_arguments": model_arguments, "classes": clips.classes,
                 "cultures": clips.cultures, "labels": labels, "mailbox": box, "tables": tables,
+                "start": None if start is None else ray.put(start),
                 "alpha": inverse_frequencies(labels, len(clips.classes)) if recipe.loss.alpha == "inverse" else None,
             },
             scaling_config=_scaling(recipe),
@@ -113,24 +115,30 @@ def fit(
     if answer["error"] is not None:
         raise TrainingError(answer["error"])
     checkpoint, metrics = _chosen(result, recipe)
-    model = create(recipe.model, **model_arguments)
+    model = fresh_model(recipe, model_arguments)  # what is frozen is not in checkpoints
+    if start is not None:
+        model.load_state_dict(start)
     with checkpoint.as_directory() as there:
-        model.load_state_dict(load_file(str(Path(there) / WEIGHTS)))
+        load_weights(model, Path(there))
     if recipe.in_process:  # nobody else looks after its folder
         shutil.rmtree(checkpoint.path)
     return Fitted(model.eval(), metrics, answer["reason"], round(time.monotonic() - started, 1))
 
 
-def check_model(recipe: Recipe, model_arguments: dict[str, Any]) -> None:
+def check_model(
+    recipe: Recipe, model_arguments: dict[str, Any], *clips: ClipIndex, say: Callable[[str], None] = lambda _: None
+) -> None:
     """Raise ValueError when the model or the groups of its parameters cannot be made, before anything is started.
 
-    Likewise for weights to start from and cached features, or FileNotFoundError where there are none.
+    Likewise for weights to start from, of which `say` is told, and for cached features of `clips`, or FileNotFoundError
+    where there are none.
     """
     try:
-        model = fresh_model(recipe, model_arguments)
+        model = fresh_model(recipe, model_arguments, say)
     except TypeError as error:
         raise ValueError(f"model {recipe.model}: {error}; see model_config_ of recipe {recipe.name}") from error
-    check_cache(recipe, model)
+    for part in clips:
+        check_cache(recipe, model, part)
     parameter_groups(model, recipe.optimizer)  # making the optimiser itself costs two seconds of imports
 
 

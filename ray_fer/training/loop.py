@@ -32,7 +32,7 @@ from ray_fer.training.mailbox import Outbox
 from ray_fer.training.optim import Rates, build_optimizer
 from ray_fer.training.order import epoch_order, share, step_seed, steps_per_epoch
 from ray_fer.training.recipe import Recipe
-from ray_fer.training.sharpness import ascended
+from ray_fer.training.sharpness import step_gradient
 from ray_fer.training.state import TrainingError, TrainState
 from ray_fer.training.validation import answers, autocast, gathered, validation_metrics
 
@@ -100,9 +100,11 @@ class _Worker:
             else ClipReader.of_tables(tables[name], reading)
             for name in ("train", "val")
         )
-        self.scene = reading.scene
+        self.inputs = reading.inputs
         self.steps = steps_per_epoch(len(self.train), recipe.batch_size)
         model = fresh_model(recipe, config["model_arguments"])
+        if config["start"] is not None:
+            model.load_state_dict(ray.get(config["start"]))
         if recipe.sync_batchnorm and self.world > 1 and self.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         model = model.to(self.device)
@@ -190,7 +192,7 @@ class _Worker:
         chances = None
         if recipe.augment is not None:
             chance = torch.Generator().manual_seed(step_seed(recipe.seed, epoch * self.steps + batch))
-            drawn = Chances.drawn(len(places), recipe.transform, recipe.augment, self.scene, chance)
+            drawn = Chances.drawn(len(places), recipe.transform, recipe.augment, self.inputs, chance)
             chances = drawn.rows(torch.from_numpy(read))
         columns = self.train.read(places[read])
         if self.device.type == "cuda":
@@ -198,19 +200,14 @@ class _Worker:
         return _Part(columns, chances, len(mine), len(places))
 
     def _step(self, part: _Part) -> tuple[Tensor, dist.Work | None]:
-        """One step of the optimiser; returns the whole batch's summed loss, and what to wait for before it is read."""
+        """One step of the optimiser; returns the whole batch's summed loss, and what to wait for before it is read.
+
+        The loss is that before a model knew its gradient's norm, and before SAM moved the weights.
+        """
         settings, state = self.recipe.optimizer, self.state
-        weights = [one for one in state.model.parameters() if one.requires_grad]
-        state.model.measured(None)
-        total = self._gradient(part)
-        rho = settings.sam
-        if state.model.measures:
-            state.model.measured(nn.utils.get_total_norm(one.grad for one in weights if one.grad is not None))
-            rho = rho or 0.0
-        if rho is not None:
-            with ascended(state.model, rho):
-                self._gradient(part)
+        total = step_gradient(state.model, settings.sam, lambda: self._gradient(part))
         if settings.gradient_clip is not None:
+            weights = [one for one in state.model.parameters() if one.requires_grad]
             nn.utils.clip_grad_norm_(weights, settings.gradient_clip)
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

@@ -32,10 +32,13 @@ def cultures_of(clips: ClipIndex) -> list[str]:
 def held_out(clips: ClipIndex, share: float = 0.1, seed: int = 42) -> tuple[ClipIndex, ClipIndex]:
     """(training, validation) clips: about `share` of the clips are held out, stratified by label.
 
-    Where subjects are known, none is in both parts. Raises ValueError when there are too few clips or subjects.
+    Where subjects are known, none is in both parts. With a share of 0 all clips are in both: nothing is held out.
+    Raises ValueError when there are too few clips or subjects.
     """
-    if not 0 < share <= 0.5:
-        raise ValueError(f"a share of {share:g} cannot be held out; give more than 0 and at most 0.5")
+    if not 0 <= share <= 0.5:
+        raise ValueError(f"a share of {share:g} cannot be held out; give 0.5 at most")
+    if not share:
+        return clips, clips
     folds = round(1 / share)
     labels = np.array(clips.column("label"), str)
     subjects = clips.column("subject_id")

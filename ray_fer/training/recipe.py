@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ray_fer.models import reads_scene
-from ray_fer.models.transform import Augment, TransformConfig
+from ray_fer import storage
+from ray_fer.models import reads
+from ray_fer.models.batch import InputName
+from ray_fer.models.transform import AUGMENTED, Augment, TransformConfig
 
 
 class _Strict(BaseModel):
@@ -91,8 +94,15 @@ class Recipe(_Strict):
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
 
-    pretrained: str | None = Field(
-        None, description="local file of public weights to start from; `ray-fer models --describe` names them"
+    pretrained: str | list[str] | None = Field(
+        None,
+        description="local file of public weights to start from, or one for each backbone; `ray-fer models --describe` "
+        "names them",
+    )
+    before: dict[str, Any] | None = Field(
+        None,
+        description="what a phase that is trained first has otherwise, such as {'epochs': 15}; this one begins with "
+        "the weights that it ends with",
     )
     cached: str | None = Field(
         None, description="what `ray-fer cache-features` made of the clips with this recipe, instead of their pixels"
@@ -108,6 +118,10 @@ class Recipe(_Strict):
     sync_batchnorm: bool = Field(False, description="batch statistics over all workers")
     ema: float | None = Field(None, gt=0, lt=1, description="decay per step of averaged weights, which are then used")
 
+    val_share: float = Field(
+        0.1, ge=0, le=0.5, description="share of the training clips that validates where no split does; 0: no clip is "
+        "held out, for select=last",
+    )  # fmt: skip
     monitor: Literal["uar", "war", "macro_f1", "loss"] = Field("uar", description="validation figure that decides")
     select: Literal["best", "last"] = Field("best", description="epoch whose weights are kept")
     early_stopping: int | None = Field(None, ge=1, description="epochs without improvement after which to stop")
@@ -141,15 +155,50 @@ class Recipe(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_held_out(self) -> Self:
+        if not self.val_share and (self.select != "last" or self.early_stopping or self.schedule.name == "plateau"):
+            raise ValueError(
+                "with val_share 0 nothing is held out to choose an epoch or a rate by: set select=last, "
+                "early_stopping=null and another schedule than plateau, or a val_share"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_augmented(self) -> Self:
+        more = [name for name in self.reads if name not in AUGMENTED]
+        if self.augment is not None and more:
+            raise ValueError(f"{self.model} reads {' and '.join(more)}, which are not augmented: set augment=null")
+        return self
+
+    @model_validator(mode="after")
     def _check_cached(self) -> Self:
         if self.cached is not None and self.augment is not None:
             raise ValueError("cached features are of clips as they are: set augment=null, or leave out cached")
         return self
 
+    @model_validator(mode="after")
+    def _check_before(self) -> Self:
+        if self.first is not None and (self.first.model, self.first.transform) != (self.model, self.transform):
+            raise ValueError("before trains the same model on the same input; leave model and transform out of it")
+        return self
+
     @property
-    def reads_scene(self) -> bool:
-        """Whether the model needs whole frames beside the faces."""
-        return reads_scene(self.model, self.model_config_)
+    def first(self) -> Recipe | None:
+        """The phase that is trained before this one."""
+        if self.before is None:
+            return None
+        values = _merged(self.model_dump(exclude={"before"}), self.before)
+        return Recipe.model_validate(values | {"name": f"{self.name}-first"})
+
+    @property
+    def weight_files(self) -> list[str]:
+        """Public weights to start from, in the order in which they are put into the model."""
+        return [self.pretrained] if isinstance(self.pretrained, str) else self.pretrained or []
+
+    @property
+    def reads(self) -> tuple[InputName, ...]:
+        """What the model needs of a clip."""
+        return reads(self.model, self.model_config_)
 
     @property
     def in_process(self) -> bool:
@@ -175,7 +224,8 @@ class Recipe(_Strict):
 def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with `settings` such as "optimizer.lr=3e-4", "augment=null" or "model_config_.dropout=0.1".
 
-    Values are JSON; what is not JSON is text. Raises ValueError that names the fields there are.
+    Values are JSON; what is not JSON is text. Paths of weights and features are made absolute, for workers run in
+    folders of their own. Raises ValueError that names the fields there are.
     """
     values = recipe.model_dump()
     for setting in settings:
@@ -186,10 +236,27 @@ def overridden(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         place = values
         for depth, name in enumerate(parents):
             place = _below(place, name, ".".join(parents[: depth + 1]))
-        if parents[:1] != ["model_config_"] and last not in place:  # a model knows its own arguments
+        # A model knows its own arguments; of what was null, or is told of a phase before, pydantic knows the fields.
+        if parents[:1] not in (["model_config_"], ["before"]) and place and last not in place:
             raise ValueError(f"{path}: no such field; there are {', '.join(place)}")
         place[last] = _value(text)
-    return Recipe.model_validate(values)
+    made = Recipe.model_validate(values)
+    absolute: dict[str, Any] = {}
+    if made.pretrained is not None:
+        files = [str(Path(one).absolute()) for one in made.weight_files]
+        absolute["pretrained"] = files[0] if isinstance(made.pretrained, str) else files
+    if made.cached is not None:
+        absolute["cached"] = storage.absolute(made.cached)
+    return made.model_copy(update=absolute)
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`values` with `changes`, which may say a part of a dictionary."""
+    merged = dict(values)
+    for name, change in changes.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, change) if isinstance(old, dict) and isinstance(change, dict) else change
+    return merged
 
 
 def _below(place: dict[str, Any], name: str, path: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ray_fer.evaluation.plots import png
 from ray_fer.evaluation.published_tables import Row
 from ray_fer.evaluation.reproduced import Source, composition, reproduced
 from ray_fer.evaluation.tables import FORMATS, Comparison, render
-from ray_fer.models import names, reads_scene
+from ray_fer.models import names, reads
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.training.crossval import News, Watch, cross_validate, fold_answers
 from ray_fer.training.recipe import overridden
@@ -126,7 +126,7 @@ def _rendered(options: ReproduceOptions, rows: Sequence[Row], say: Say) -> list[
     if first is not None:
         name, settings = options.recipe_of(first)
         recipe = overridden(recipe_named(name), settings)
-    scene = any(row.model in names() and reads_scene(str(row.model), {}) for row in rows)
+    scene = any(row.model in names() and "scene" in reads(str(row.model), {}) for row in rows)
     parts = []
     for strength in options.planted(rows):
         say(f"SynthFER{', with scenes' if scene else ''}, strength {strength:g}")

@@ -238,7 +238,7 @@ def _small(options: CrossValOptions) -> str:
     recipe = overridden(recipe_named(options.recipe), options.settings)
     backbone = recipe.model_config_.get("backbone")
     shown = f"{recipe.transform.frames} frames of {recipe.transform.size} px, {recipe.epochs} epochs"
-    start = "nothing" if recipe.pretrained is None else recipe.pretrained
+    start = ", ".join(recipe.weight_files) or "nothing"
     return f"{options.recipe}: {f'backbone {backbone}, ' if backbone else ''}{shown}, from {start}."
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ray_fer import storage
 from ray_fer.action_units.profiles import Priors, read_priors
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import Written, model_arguments, write_bundle
@@ -21,6 +22,7 @@ from ray_fer.training.synthfer import EPOCHS, SIZES, synthfer_clips
 from ray_fer.training.tracking import trackers
 
 Say = Callable[[str], None]
+FIRST = "first"
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,6 @@ class TrainOptions:
     synthfer: str | None = None
     recipe: str = "cafer-small"
     settings: tuple[str, ...] = ()
-    val_share: float = 0.1
-    """Share of the training clips that validates where the store has no split "val"."""
     work: Path | None = None
     """Where SynthFER is rendered to; a temporary folder when None."""
     keeping: Keeping | None = None
@@ -97,7 +97,7 @@ def run_training(options: TrainOptions, say: Say = print) -> Written:
         assert options.store is not None
         priors = None if options.priors is None else read_priors(options.priors)
         index = read_index(options.store)
-        return train_on(index, priors, recipe, options.output, options.command(), keeping, say, options.val_share)
+        return train_on(index, priors, recipe, options.output, options.command(), keeping, say)
     with tempfile.TemporaryDirectory(prefix="ray-fer-synthfer-") as temporary:
         rendered = synthfer_clips(SIZES[options.synthfer], recipe, options.work or Path(temporary), say)
         return train_on(
@@ -114,7 +114,6 @@ def train_on(
     command: str,
     keeping: Keeping,
     say: Say = print,
-    val_share: float = 0.1,
     more: dict[str, Any] | None = None,
 ) -> Written:
     """Train on split "train" of `index`, validate on "val" or a share of it, test on "test", and write the bundle."""
@@ -122,8 +121,11 @@ def train_on(
     if "val" in index.column("split"):
         val = index.split("val")
     else:
-        train, val = held_out(train, val_share, recipe.seed)
-        say(f'no split "val": {len(val)} of the training clips validate, of subjects of their own where they are known')
+        train, val = held_out(train, recipe.val_share, recipe.seed)
+        if recipe.val_share:
+            say(f'no split "val": {len(val)} of the training clips validate, of subjects of their own where known')
+        else:
+            say("nothing is held out: figures while training are of the training clips")
     cultures = cultures_of(index) if priors is None else priors.cultures
     clips = TrainingClips(train, val, classes_of(index), cultures)
     test = index.split("test") if "test" in index.column("split") else None
@@ -132,10 +134,19 @@ def train_on(
 
 
 def fit_and_track(recipe: Recipe, clips: TrainingClips, priors: Priors | None, keeping: Keeping, say: Say) -> Fitted:
-    """`fit`, with the run's folder prepared and its records given to all trackers."""
+    """`fit`, with the run's folder prepared and its records given to all trackers; and before it the recipe's first
+    phase, whose run is in the folder FIRST of this one.
+    """
     arguments = model_arguments(recipe, clips, priors)
-    check_model(recipe, arguments)
-    prepare_run(keeping.run, recipe, clips, keeping.resume, keeping.overwrite)
+    check_model(recipe, arguments, clips.train, clips.val, say=say)
+    goes_on = prepare_run(keeping.run, recipe, clips, keeping.resume, keeping.overwrite)
+    start = None
+    if recipe.first is not None:
+        below = None if keeping.checkpoints is None else storage.join(keeping.checkpoints, FIRST)
+        kept = replace(keeping, run=keeping.run / FIRST, resume=goes_on, overwrite=False, checkpoints=below)
+        say(f"first phase: {recipe.first.epochs} epochs")
+        start = fit_and_track(recipe.first, clips, priors, kept, say).model.state_dict()
+        say(f"second phase: {recipe.epochs} epochs")
     listening = trackers(
         keeping.run, recipe.name, recipe.model_dump(mode="json"), keeping.tensorboard, keeping.mlflow, say
     )
@@ -146,7 +157,7 @@ def fit_and_track(recipe: Recipe, clips: TrainingClips, priors: Priors | None, k
 
     error: str | None = "interrupted"
     try:
-        fitted = fit(recipe, clips, arguments, keeping.run, heard, keeping.checkpoints)
+        fitted = fit(recipe, clips, arguments, keeping.run, heard, keeping.checkpoints, start)
         error = None
     except Exception as raised:
         error = str(raised)

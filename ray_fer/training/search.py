@@ -65,7 +65,6 @@ class SearchOptions:
     """Search in the training clips of this fold of the manifest; in split "train" when None."""
     aus: str | None = None
     priors: Path | None = None
-    val_share: float = 0.1
     grace: int | None = None
     """Epochs that every trial gets before ASHA may end it; a fifth of them when None."""
     seed: int = 42
@@ -139,7 +138,7 @@ def search_clips(
         train, given = index.where(parts[options.fold.removeprefix("fold-")].train), False
     else:
         train, given = index.split("train"), "val" in index.column("split")
-    train, val = (train, index.split("val")) if given else held_out(train, options.val_share, recipe.seed)
+    train, val = (train, index.split("val")) if given else held_out(train, recipe.val_share, recipe.seed)
     priors = None if options.priors is None else read_priors(options.priors)
     cultures = cultures_of(index) if priors is None else priors.cultures
     clips = TrainingClips(train, val, classes_of(index), cultures)

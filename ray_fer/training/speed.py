@@ -25,7 +25,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ray_fer.evaluation.batches import prepared
+from ray_fer.evaluation.inputs import prepared
 from ray_fer.models import create
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import normalise
@@ -100,7 +100,7 @@ def decode_clips(recipe: Recipe, clips: TrainingClips, file: Path) -> None:
     """Write the training clips as `bare` loads them into memory."""
     index = clips.train
     frames = [
-        prepared(clip.as_py(), recipe.transform)
+        prepared("frames", clip.as_py(), recipe.transform)
         for shard, rows in index.by_shard()
         for clip in read_rows(index.store, shard, rows, ["frames"]).column("frames")
     ]

@@ -1,8 +1,9 @@
 """Everything that a training run is made of, as it changes: kept in checkpoints, so that it can go on anywhere.
 
-A checkpoint is a folder: `model.safetensors` (the weights that are used: the averaged ones with EMA),
-`training.pt` (optimiser, and the weights in training where they differ; tensors and numbers only, never code) and
-`position.json`. Randomness needs no state: it is a function of seed, step and worker (see `order`).
+A checkpoint is a folder: `model.safetensors` (the weights that are used: the averaged ones with EMA; without those that
+are frozen, which a fresh model has), `training.pt` (optimiser, and the weights in training where they differ; tensors
+and numbers only, never code) and `position.json`. Randomness needs no state: it is a function of seed, step and worker
+(see `order`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ray_fer.models.card import Model
 from ray_fer.training.optim import Rates
 from ray_fer.training.recipe import Recipe
 
-WEIGHTS, _TRAINING, _POSITION = "model.safetensors", "training.pt", "position.json"
+_WEIGHTS, _TRAINING, _POSITION = "model.safetensors", "training.pt", "position.json"
 
 
 class TrainingError(ValueError):
@@ -77,10 +78,10 @@ class TrainState:
         """Write a checkpoint. Raises TrainingError when the disk is full."""
         training: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
         if self.averaged is not None:
-            training |= {"model": self.model.state_dict(), "averaged": int(self.averaged.n_averaged)}
+            training |= {"model": _trained(self.model), "averaged": int(self.averaged.n_averaged)}
         position = {"position": asdict(self.position), "rates": self.rates.state_dict()}
         try:
-            save_file(_on_cpu(self.used), str(folder / WEIGHTS))
+            save_file(_on_cpu(self.used), str(folder / _WEIGHTS))
             torch.save(training, folder / _TRAINING)
             (folder / _POSITION).write_text(json.dumps(position))
         except Exception as error:
@@ -93,14 +94,11 @@ class TrainState:
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint of the same recipe."""
-        weights = load_file(str(folder / WEIGHTS))
         training = torch.load(folder / _TRAINING, map_location="cpu", weights_only=True)
-        if self.averaged is None:
-            self.model.load_state_dict(weights)
-        else:
-            self.averaged.module.load_state_dict(weights)
+        load_weights(self.used, folder)
+        if self.averaged is not None:
             self.averaged.n_averaged.fill_(training["averaged"])
-            self.model.load_state_dict(training["model"])
+            _fill(self.model, training["model"])
         self.optimizer.load_state_dict(training["optimizer"])
         written = json.loads((folder / _POSITION).read_text())
         self.rates.load_state_dict(written["rates"])
@@ -118,5 +116,22 @@ def is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's weights into a fresh model of the same recipe."""
+    _fill(model, load_file(str(folder / _WEIGHTS)))
+
+
+def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
+    """All that training changes. OUS would write 1.6 GB of frozen towers beside 0.4 GB, every epoch."""
+    frozen = {name for name, one in model.named_parameters() if not one.requires_grad}
+    return {name: one for name, one in model.state_dict().items() if name not in frozen}
+
+
+def _fill(model: nn.Module, trained: dict[str, torch.Tensor]) -> None:
+    if missing := _trained(model).keys() - trained.keys():
+        raise ValueError(f"the checkpoint is of another model: it lacks {', '.join(sorted(missing))}")
+    model.load_state_dict({**model.state_dict(), **trained})
+
+
 def _on_cpu(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in _trained(model).items()}

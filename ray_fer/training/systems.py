@@ -86,7 +86,7 @@ def refusal(row: Row, recipe: str | None = None, ending: str = "") -> str | None
 def _model_refusal(model: str, settings: tuple[str, ...], words: str) -> str | None:
     """What the model says of the settings, tried with its tiny preset: some are slow to build at their real size."""
     try:
-        recipe = overridden(Recipe(name=model, model=model), settings)
+        recipe = overridden(Recipe(name=model, model=model, augment=None), settings)
         create(model, "tiny", **recipe.model_config_ | placeholders(model))
     except (ValueError, TypeError) as error:
         return f"{words} is refused: {error}"

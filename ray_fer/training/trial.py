@@ -30,7 +30,7 @@ from ray_fer.preprocessing.store_index import ClipIndex
 from ray_fer.training.bundles import write_bundle
 from ray_fer.training.fit import CHECKPOINTS, FREE_FIELDS, TrainingClips
 from ray_fer.training.recipe import Recipe
-from ray_fer.training.run import Keeping, fit_and_track
+from ray_fer.training.run import FIRST, Keeping, fit_and_track
 
 _PLAN, _TRIAL, _PREDICTIONS, _ERROR = "plan.json", "trial.json", "predictions.parquet", "error.txt"
 
@@ -150,7 +150,8 @@ def _run(trial: Trial, folder: Path, keeping: TrialKeeping, say: Callable[[str],
     }
     storage.write_bytes(folder / _TRIAL, _json(result))
     # A finished trial is never gone on with, and the checkpoints hold the optimiser of several epochs.
-    storage.delete_folder(storage.join(checkpoints or run, CHECKPOINTS))
+    for one in (checkpoints or str(run), storage.join(checkpoints or run, FIRST)):
+        storage.delete_folder(storage.join(one, CHECKPOINTS))
 
 
 def finished(trial: Trial, folder: str | Path) -> dict[str, Any] | None:

@@ -263,12 +263,15 @@ def test_clips_are_of_each_class_its_share(store: ClipIndex) -> None:
 
 def test_clips_of_several_shards_come_together() -> None:
     first, second = (np.full((count, 2, 3, 4, 4), count, np.uint8) for count in (1, 2))
-    faces = joined([StoredClips(first, ["A"]), StoredClips(second, ["B", None])])
-    assert (len(faces), faces.cultures, faces.scenes) == (3, ["A", "B", None], None)
-    both = joined([StoredClips(first, ["A"], first + 10), StoredClips(second, ["B", None], second + 10)])
-    assert both.scenes is not None
-    assert both.scenes[:, 0, 0, 0, 0].tolist() == [11, 12, 12]
-    assert both.rows(1, 3).canvases[:, 0, 0, 0, 0].tolist() == [2, 2]
+    parts = [
+        StoredClips({"frames": each, "scene": each + 10}, cultures)
+        for each, cultures in ((first, ["A"]), (second, ["B", None]))
+    ]
+    both = joined(parts)
+    assert (len(both), both.cultures) == (3, ["A", "B", None])
+    assert both.inputs["scene"][:, 0, 0, 0, 0].tolist() == [11, 12, 12]
+    assert both.rows(1, 3).inputs["frames"][:, 0, 0, 0, 0].tolist() == [2, 2]
+    assert both.rows(1, 3).cultures == ["B", None]
 
 
 def test_no_clips_and_unknown_labels(tiny_bundle: Path, store: ClipIndex, tmp_path: Path) -> None:

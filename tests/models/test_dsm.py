@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,12 @@ from torch.nn import functional
 
 from ray_fer.models import create
 from ray_fer.models.batch import ClipBatch
-from ray_fer.models.dsm import GradientBalance, robust_contrastive_loss
+from ray_fer.models.dsm import Gaussian, GradientBalance, robust_contrastive_loss
 
 LABELS = [0, 1, 0, 2, 1, 0]
 
 
-def written_out(features: Tensor, labels: list[int], tau: float, eta: float, beta: float) -> float:
+def written_out(features: Tensor, labels: list[int], tau: float, eta: float, beta: float, gaussian: str) -> float:
     """Equations 13 to 15, term by term."""
     z = [row / row.norm() for row in features.double()]
     count, total = len(z), 0.0
@@ -31,7 +32,8 @@ def written_out(features: Tensor, labels: list[int], tau: float, eta: float, bet
             if a == i:
                 continue
             s = float(z[i] @ z[a]) / tau
-            weight = 1.0 if a in positives else math.exp(-((s - eta) ** 2) / (2 * eta**2))
+            seen = s * tau if gaussian == "cosine" else s
+            weight = 1.0 if a in positives else math.exp(-((seen - eta) ** 2) / (2 * eta**2))
             denominator += weight * math.exp(s)
         terms = [math.log(math.exp(float(z[i] @ z[p]) / tau) / denominator) for p in positives]
         total += -sum(terms) / len(positives)
@@ -46,16 +48,19 @@ def written_out(features: Tensor, labels: list[int], tau: float, eta: float, bet
     tau=st.sampled_from([0.07, 0.5, 1.0]),
     eta=st.sampled_from([0.2, 1.0]),
     beta=st.sampled_from([0.0, 0.1, 2.0]),
+    gaussian=st.sampled_from(["similarity", "cosine"]),
     seed=st.integers(0, 99),
 )
-def test_it_is_the_paper_s_sum(labels: list[int], tau: float, eta: float, beta: float, seed: int) -> None:
+def test_it_is_the_paper_s_sum(
+    labels: list[int], tau: float, eta: float, beta: float, gaussian: Gaussian, seed: int
+) -> None:
     features = torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(seed))
-    found = robust_contrastive_loss(features, torch.tensor(labels), tau, eta, beta)
-    assert float(found) == pytest.approx(written_out(features, labels, tau, eta, beta), rel=1e-4, abs=1e-5)
+    found = robust_contrastive_loss(features, torch.tensor(labels), tau, eta, beta, gaussian)
+    assert float(found) == pytest.approx(written_out(features, labels, tau, eta, beta, gaussian), rel=1e-4, abs=1e-5)
 
 
-def test_without_weights_it_is_the_supervised_contrastive_loss() -> None:
-    """A Gaussian that is flat (eta far larger than any similarity) leaves equation 5."""
+def test_a_flat_gaussian_leaves_the_supervised_contrastive_loss_with_all_negatives_alike() -> None:
+    """Equation 5, in which every negative counts exp(-1/2) times: eta is far larger than any similarity."""
     features = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     z = functional.normalize(features, dim=1)
     s = (z @ z.T / 0.5).fill_diagonal_(-torch.inf)
@@ -95,9 +100,9 @@ def test_gradients_do_not_pull_negatives_closer() -> None:
     angle = torch.tensor(1.4, requires_grad=True)
     negative = torch.stack([angle.cos(), angle.sin()])
     features = torch.stack([torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]), negative, negative])
-    robust_contrastive_loss(features, torch.tensor([0, 0, 1, 1]), bottleneck=0.0).backward()
+    robust_contrastive_loss(features, torch.tensor([0, 0, 1, 1]), temperature=0.5, bottleneck=0.0).backward()
     assert angle.grad is not None
-    assert angle.grad < 0, "a larger angle has less loss"
+    assert angle.grad < -0.1, "a larger angle has less loss"
 
 
 def test_weights_are_those_of_equation_16() -> None:
@@ -142,3 +147,18 @@ def test_without_dsm_hdf_has_the_classification_loss_alone() -> None:
     assert not model.measures
     torch.testing.assert_close(model.balance({"classification": torch.tensor(2.0)}), torch.tensor(2.0))
     model.measured(torch.tensor(3.0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"gaussian": "flat"}, "unknown gaussian 'flat'; expected similarity or cosine"),
+        ({"x3d_size": "xl"}, "unknown size 'xl' of X3D; expected one of xs, s, m, l"),
+        ({"dam_stage": 6}, "X3D has no stage 6 to put DAM behind; give 2 to 5"),
+        ({"dam": "none", "variant": "new"}, "unknown variant 'new' of DAM; expected paper or released"),
+        ({"dam": "spatial"}, "unknown branches 'spatial' of DAM"),
+    ],
+)
+def test_hdf_says_what_it_does_not_know(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        create("hdf", "tiny", **wrong)

@@ -173,9 +173,9 @@ def test_faces_alone() -> None:
     with torch.no_grad():
         early = model.image.with_early(batch.frames[0], 4)[1].mean(dim=0)
     torch.testing.assert_close(model.frozen(batch)["early"][0], early)
-    assert not Ous.reads_scene({"streams": "face"})
-    assert Ous.reads_scene({"streams": "both"})
-    assert Ous.reads_scene({})
+    assert Ous.reads({"streams": "face"}) == ("frames",)
+    assert Ous.reads({"streams": "both"}) == ("frames", "scene")
+    assert Ous.reads({}) == ("frames", "scene")
 
 
 def test_names_decide_which_prompt_and_polarity_is_whose() -> None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from ray_fer.models import create
 from ray_fer.models.backbones.x3d import SIZES, X3D, Block, Excitation
-from ray_fer.models.pretrained import read_weights
+from ray_fer.models.pretrained import load_pretrained, read_weights
 
 
 class Row(NamedTuple):
@@ -223,6 +224,19 @@ def test_weights_are_read_from_the_released_file(tmp_path: Path) -> None:
     with torch.no_grad():
         # The three further channels count for nothing yet.
         torch.testing.assert_close(model(frames), plain(frames[:, :, :3]))
+
+
+def test_hdf_begins_with_the_released_weights(tmp_path: Path) -> None:
+    torch.save({"epoch": 300, "model_state": checkpoint(), "cfg": ""}, tmp_path / "X3D_S.pyth")
+    model = create("hdf", x3d_size="s", dam_stage=3, frames=13)
+    found = load_pretrained(model, tmp_path / "X3D_S.pyth")
+    assert all(name.startswith("backbone.") for name in found.loaded)
+    left = {name.split(".")[0] for name in found.left if "num_batches_tracked" not in name}
+    assert left == {"dam", "classifier"}
+    alone = X3D(depth_factor=SIZES["s"].depth_factor)
+    alone.load_state_dict(alone.adapted(checkpoint()), strict=False)
+    for name, one in alone.state_dict().items():
+        assert torch.equal(model.state_dict()[f"backbone.{name}"], one), name
 
 
 def test_weights_of_something_else_are_refused() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ray_fer.models import ClipBatch, ModelOutput, card, create
+from ray_fer.models import ClipBatch, Model, ModelOutput, card, create
 from ray_fer.models.describe import placeholders
 from ray_fer.models.transform import TransformConfig
 from ray_fer.training.accelerator_speed import (
@@ -39,7 +39,7 @@ def test_clips_are_the_middle_of_synthfer_with_labels_and_groups(clips: ClipBatc
     assert set(clips.culture.tolist()) <= {0, 1, 2, 3}
 
 
-class Linear(nn.Module):
+class Linear(Model):
     """3 x 7 weights on the mean colour: 21 multiply-adds, and as many for the gradient of the weights."""
 
     def __init__(self) -> None:
@@ -85,9 +85,11 @@ def test_every_paper_s_system_has_something_to_be_compared_with(clips: ClipBatch
     with pytest.raises(ValueError, match="give cafer, hdf or ous"):
         ways(recipe("c3d"))
     small = recipe("hdf").model_copy(update={"model_config_": {**card("hdf").tiny, "dam_stage": 3}})
-    for way in ways(small):
-        found = step_speed(way.name, way.make(), clips, TRANSFORM, batch=3, steps=1, peak=1e9)
-        assert found.gflop_per_clip > 0
+    whole, alone = (
+        step_speed(way.name, way.make(), clips, TRANSFORM, batch=3, steps=1, peak=1e9) for way in ways(small)
+    )
+    assert whole.gflop_per_clip > 2 * alone.gflop_per_clip, "its gradient is computed twice, and DAM is there"
+    assert whole.gflop_per_clip < 4 * alone.gflop_per_clip
 
 
 def test_cached_features_leave_the_frozen_encoder_out(clips: ClipBatch) -> None:

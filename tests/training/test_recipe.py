@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -86,8 +88,8 @@ def test_published_settings_of_ous() -> None:
         if epoch == 5:
             break
     assert optimizer.param_groups[0]["lr"] == pytest.approx(2e-3 / 3), "the fifth"
-    assert made.reads_scene
-    assert not overridden(made, ["model_config_.streams=face"]).reads_scene
+    assert made.reads == ("frames", "scene")
+    assert overridden(made, ["model_config_.streams=face"]).reads == ("frames",)
 
 
 def test_cached_features_are_of_clips_that_are_not_augmented() -> None:
@@ -101,10 +103,49 @@ def test_only_a_plateau_can_end_training_early() -> None:
         overridden(recipe("hdf"), ["schedule.stop_below=1e-7"])
 
 
+def test_ethnicmer_has_the_paper_s_values_and_its_table_s_rows() -> None:
+    made = recipe("ethnicmer")
+    assert (made.epochs, made.batch_size, made.optimizer.name, made.optimizer.lr) == (15, 32, "adam", 1e-3)
+    assert (made.schedule.name, made.schedule.gamma, made.select, made.augment) == ("exponential", 0.9, "last", None)
+    assert made.reads == ("flow", "apex")
+    assert overridden(made, ["model_config_.ethnicity=none"]).reads == ("flow",)
+    with pytest.raises(ValueError, match="ethnicmer reads flow and apex, which are not augmented: set augment=null"):
+        overridden(made, ["augment.flip=true"])
+
+
+def test_a_phase_before_shares_all_that_it_does_not_say() -> None:
+    made = overridden(recipe("multidataset"), ["workers=4", "seed=3", "before.epochs=2"])
+    first = made.first
+    assert first is not None
+    assert (first.workers, first.seed, first.epochs, first.batch_size) == (4, 3, 2, 32)
+    assert (first.optimizer.name, first.optimizer.lr, made.optimizer.lr) == ("adamax", 1e-4, 1e-5)
+    layers = [one.model_config_["trainable_layers"] for one in (first, made)]
+    assert (layers, first.before, first.name) == ([0, 10], None, "multidataset-first")
+    assert recipe("hdf").first is None
+    with pytest.raises(ValueError, match="before trains the same model on the same input"):
+        overridden(made, ["before.model=c3d"])
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        overridden(made, ["before.epoch=3"])
+
+
+def test_paths_are_those_of_the_folder_where_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = overridden(recipe("ous"), ["pretrained=clip", "cached=features", "augment=null"])
+    assert (one.pretrained, one.cached) == (str(tmp_path / "clip"), str(tmp_path / "features"))
+    assert one.weight_files == [str(tmp_path / "clip")]
+    far = overridden(recipe("ous"), ["cached=s3://bucket/features", "augment=null"])
+    assert far.cached == "s3://bucket/features"
+    both = overridden(recipe("ethnicmer"), ['pretrained=["resnet18.pth", "/w/vit.safetensors"]'])
+    assert both.weight_files == [str(tmp_path / "resnet18.pth"), "/w/vit.safetensors"]
+    assert overridden(recipe("ous"), []).weight_files == []
+
+
 def test_an_unknown_recipe_lists_those_there_are() -> None:
     with pytest.raises(
         ValueError,
-        match="unknown recipe 'sota'; expected one of cafer, cafer-small, cafer-quick, hdf, hdf-small, hdf-quick",
+        match="unknown recipe 'sota'; expected one of cafer, cafer-small, cafer-quick, ethnicmer, hdf, hdf-small",
     ):
         recipe("sota")
 

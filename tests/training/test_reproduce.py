@@ -326,9 +326,9 @@ def test_clips_are_counted_without_training(tmp_path: Path, trials: Trials) -> N
             "cafer-figure-7 has no row 'CA-FER'; there are Culture-agnostic base",
         ),
         (
-            "ethnicmer-table-5",
+            "eila-table-5",
             {},
-            r"no row of ethnicmer-table-5 .*: ethnicmer is not among this version's models .*tables that can be m",
+            r"no row of eila-table-5 .*: resnet50v2 is not among this version's models .*tables that can be m",
         ),
         ("eila-table-3", {}, "counts other things than clips by expression; tables that can be made: cafer-table-2"),
         ("cafer-figure-7", {"recipe": "sota"}, "unknown recipe 'sota'"),

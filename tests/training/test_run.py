@@ -76,6 +76,14 @@ def test_held_out_clips_are_of_other_subjects_and_of_all_labels(store: Path) -> 
     assert again.column("clip_id") == val.column("clip_id")
 
 
+def test_nothing_may_be_held_out_where_nothing_is_chosen(store: Path) -> None:
+    train = read_index(store).split("train")
+    assert [one.column("clip_id") for one in held_out(train, 0.0)] == [train.column("clip_id")] * 2
+    with pytest.raises(ValueError, match=r"with val_share 0 nothing is held out to choose an epoch .* select=last"):
+        tiny_recipe("val_share=0")
+    assert tiny_recipe("val_share=0", "select=last", "early_stopping=null").val_share == 0
+
+
 def test_one_subject_cannot_be_held_out(store: Path) -> None:
     one = read_index(store).where(lambda row: row["subject_id"] == "train-0")
     with pytest.raises(ValueError, match="leave none for validation"):
@@ -101,4 +109,4 @@ def test_classes_and_cultures_come_from_the_clips(store: Path, tmp_path: Path) -
 def test_a_model_that_cannot_be_made_is_told_at_once(store: Path, settings: list[str], reason: str) -> None:
     recipe, clips = tiny_recipe(*settings), training_clips(store)
     with pytest.raises(ValueError, match=reason):
-        check_model(recipe, model_arguments(recipe, clips, None))
+        check_model(recipe, model_arguments(recipe, clips, None), clips.train)

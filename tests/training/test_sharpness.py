@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ray_fer.training.sharpness import ascended
+from ray_fer.models import ClipBatch, create
+from ray_fer.training.sharpness import ascended, step_gradient
 
 RHO = 0.05
 
@@ -51,3 +52,25 @@ def test_running_statistics_are_those_of_the_first_pass() -> None:
         model(clips).square().sum().backward()
     torch.testing.assert_close(model[1].running_mean, seen, atol=0, rtol=0)
     assert model[1].momentum == 0.1
+
+
+def test_no_buffer_of_hdf_moves_in_the_second_pass() -> None:
+    torch.manual_seed(0)
+    model = create("hdf", "tiny").train()
+    batch = ClipBatch(torch.randn(4, 4, 3, 32, 32), label=torch.tensor([0, 1, 0, 1]))
+    passes: list[dict[str, torch.Tensor]] = []
+
+    def gradient() -> None:
+        output = model(batch)
+        loss = nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 0, 1]))
+        model.balance({"classification": loss, **output.losses}).backward()
+        passes.append({name: one.clone() for name, one in model.named_buffers() if "num_batches" not in name})
+
+    before = {name: one.clone() for name, one in model.named_buffers()}
+    step_gradient(model, RHO, gradient)
+    assert len(passes) == 2
+    moved = [name for name, one in passes[0].items() if not torch.equal(one, before[name])]
+    assert any("running_mean" in name for name in moved)
+    assert "dam.frequency.centre" in moved
+    for name in moved:
+        assert "balancer" in name or torch.equal(passes[0][name], passes[1][name]), name

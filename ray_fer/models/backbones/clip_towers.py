@@ -173,7 +173,8 @@ _OTHERS = {
 def clip_weights(state: dict[str, Tensor], image: ImageTower, text: TextTower) -> dict[str, Tensor]:
     """Weights of a CLIP checkpoint as `image.` and `text.`; channels of images beyond three start at 0.
 
-    Raises KeyError or ValueError for weights of something else.
+    Of open_clip's files those of OpenAI fit (their names end in -quickgelu): others have the same names and shapes but
+    another activation, which no file tells. Raises KeyError or ValueError for weights of something else.
     """
     theirs = 0 if "visual.class_embedding" in state else 1
     known = {ours: state[names[theirs]] for ours, names in _OTHERS.items()}

@@ -1,0 +1,87 @@
+"""EthnicMER on stored motion and apex frames: leave one subject out, a bundle, and what it says of other stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_fer.evaluation.infer import predict_clips
+from ray_fer.evaluation.predictions import read_predictions
+from ray_fer.preprocessing.store_index import read_index
+from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.stages import ExpressionStage
+from ray_fer.training.crossval import cross_validate
+from ray_fer.training.crossval_plan import CrossValOptions
+from ray_fer.training.run import TrainOptions, run_training
+from tests.clip_stores import colour_store
+
+CLASSES = ("Negative", "Positive", "Surprise")
+SUBJECTS = 4
+TINY = (
+    "model_config_.width=8", "transform.size=32", "epochs=4", "evaluate_every=4", "batch_size=8", "optimizer.lr=3e-3",
+    "workers=0",
+)  # fmt: skip
+ROWS = {
+    "none": ("model_config_.ethnicity=none",),
+    "flow": ("model_config_.ethnicity=flow",),
+    "resnet18": ("model_config_.texture_backbone=resnet18",),
+    "tiny_vit": ("model_config_.vit_dims=[16, 32, 32, 32]", "model_config_.vit_depths=[1, 1, 1, 1]"),
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("motion") / "store"
+    clips = {"train": 48, "test": 12}
+    return colour_store(folder, clips, classes=CLASSES, cultures=("Asian", "Non-Asian"), subjects=SUBJECTS, flow=True)
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    with ray_session():
+        yield
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_it_is_trained_on_flow_and_apex_and_answers_unseen_subjects(
+    row: str, store: Path, local_ray: None, tmp_path: Path
+) -> None:
+    options = TrainOptions(tmp_path / "model", store=str(store), recipe="ethnicmer", settings=(*TINY, *ROWS[row]))
+    written = run_training(options, lambda _: None)
+    assert written.test is not None
+    assert (written.test.predicted == written.test.truth).mean() > 0.9, "the stripe tells"
+    config = json.loads((written.path / "config.json").read_text())
+    assert config["classes"] == list(CLASSES)
+    assert config["cultures"] == ["Asian", "Non-Asian"]
+    with pytest.raises(ValueError, match=r"reads flow.* of a clip, and windows of video hold faces alone"):
+        ExpressionStage(written.path)
+    faces = read_index(colour_store(tmp_path / "faces", {"test": 3}, classes=CLASSES))
+    with pytest.raises(ValueError, match=r"keeps no optical flow, which the model reads; .*--flow tvl1"):
+        predict_clips(written.path, faces, here=True)
+
+
+def test_a_worker_reads_what_a_process_of_its_own_reads(store: Path, local_ray: None, tmp_path: Path) -> None:
+    """Flow and apex from Ray's object store, where the process that asks reads them from the shards."""
+    losses = []
+    for workers in (0, 1):
+        settings = (*TINY, *ROWS["flow"], "epochs=1", "evaluate_every=1", f"workers={workers}")
+        folder = tmp_path / str(workers)
+        run_training(TrainOptions(folder, store=str(store), recipe="ethnicmer", settings=settings), lambda _: None)
+        records = [json.loads(line) for line in (folder.with_name(f"{workers}.run") / "records.jsonl").open()]
+        losses.append([one["loss"] for one in records if one["event"] == "step"])
+    # The later ones grow apart: another number of threads rounds otherwise.
+    assert losses[1][:3] == pytest.approx(losses[0][:3], rel=1e-3)
+
+
+def test_leave_one_subject_out_pools_all_answers(store: Path, local_ray: None, tmp_path: Path) -> None:
+    output = tmp_path / "loso"
+    settings = (*TINY, *ROWS["flow"], "epochs=2", "evaluate_every=2")
+    cross_validate(CrossValOptions(str(store), output, "ethnicmer", settings, protocol="loso", faces=False))
+    pooled = read_predictions(output / "seed-42" / "predictions.parquet")
+    assert len(pooled.truth) == 60
+    subjects = pooled.column("subject_id")
+    assert len(set(subjects)) == 2 * SUBJECTS
+    assert {path.name for path in (output / "trials").iterdir()} == {f"{one}-seed-42" for one in set(subjects)}
