@@ -7,12 +7,12 @@ of groups less one: that gives the values of its Table 6.
 Two things make a gap look larger than it is. A group of few clips has a WAR and a UAR far from the middle by chance:
 groups below `FEW` clips are listed with a flag and are not compared. And UAR is a mean over the classes that occur *in
 that group*, so a group without the hard classes has it easier: look at `recall_gap`, class by class, before concluding
-from `uar_gap`. `intervals` says how sure each group's figures are.
+from `uar_gap`. `intervals` says how sure each group's figures are, `fairness` how sure the gaps between them are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,27 @@ class GroupFigures:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far apart the values of one figure are, which are shares from 0 to 1, over two groups or more."""
+
+    gap: float
+    """Highest - lowest."""
+    ratio: float | None
+    """Lowest / highest; None where all are 0."""
+    std: float
+    """Standard deviation, divisor G - 1."""
+    worst: str
+    """The group of the lowest value; the first by name of equals."""
+
+
+@dataclass(frozen=True)
 class Fairness:
     """How far apart the `compared` groups are, in shares from 0 to 1. With fewer than two of them, all is None."""
 
     compared: list[str]
     """Groups of at least the minimum of clips; clips whose group is unknown are no group."""
+    few: list[str]
+    """Known groups of fewer clips, which are not compared."""
     war_gap: float | None
     """Highest WAR - lowest WAR."""
     uar_gap: float | None
@@ -106,28 +122,42 @@ def group_figures(
     return groups
 
 
+def spread(values: Mapping[str, float]) -> Spread:
+    """Compare one figure of two groups or more, by name."""
+    numbers = np.array([values[name] for name in sorted(values)])
+    highest = numbers.max()
+    return Spread(
+        gap=float(np.ptp(numbers)),
+        ratio=float(numbers.min() / highest) if highest > 0 else None,
+        std=float(numbers.std(ddof=1)),
+        worst=sorted(values)[int(numbers.argmin())],
+    )
+
+
 def fairness(groups: Sequence[GroupFigures]) -> Fairness:
     """Compare groups of the same classes. Those with `few` clips, and the clips of no known group, stay out."""
-    compared = [group for group in groups if not group.few and group.name != UNKNOWN_CULTURE]
+    known = [group for group in groups if group.name != UNKNOWN_CULTURE]
+    compared = [group for group in known if not group.few]
     classes = list(groups[0].metrics["recall"]) if groups else []
     recall_gap: dict[str, float | None] = dict.fromkeys(classes)
     recall_support = dict.fromkeys(classes, 0)
-    names = [group.name for group in compared]
+    names, few = ([group.name for group in known if group.few == short] for short in (False, True))
     if len(compared) < 2:
-        return Fairness(names, None, None, None, None, None, recall_gap, recall_support)
+        return Fairness(names, few, None, None, None, None, None, recall_gap, recall_support)
     for name in classes:
-        having = [group.metrics for group in compared if group.metrics["support"][name]]
+        having = [group for group in compared if group.metrics["support"][name]]
         if len(having) >= 2:
-            recall_gap[name] = float(np.ptp([metrics["recall"][name] for metrics in having]))
-            recall_support[name] = min(metrics["support"][name] for metrics in having)
-    war, uar = (np.array([group.metrics[figure] for group in compared]) for figure in ("war", "uar"))
+            recall_gap[name] = spread({group.name: group.metrics["recall"][name] for group in having}).gap
+            recall_support[name] = min(group.metrics["support"][name] for group in having)
+    war, uar = (spread({group.name: group.metrics[figure] for group in compared}) for figure in ("war", "uar"))
     return Fairness(
         compared=names,
-        war_gap=float(np.ptp(war)),
-        uar_gap=float(np.ptp(uar)),
-        worst_war=names[int(war.argmin())],
-        worst_uar=names[int(uar.argmin())],
-        war_std=float(war.std(ddof=1)),
+        few=few,
+        war_gap=war.gap,
+        uar_gap=uar.gap,
+        worst_war=war.worst,
+        worst_uar=uar.worst,
+        war_std=war.std,
         recall_gap=recall_gap,
         recall_support=recall_support,
     )

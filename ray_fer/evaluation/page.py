@@ -22,6 +22,7 @@ from ray_fer.evaluation.groups import FEW
 from ray_fer.evaluation.plots import Picture
 
 _FIGURES = {"uar": "UAR", "war": "WAR", "macro_f1": "Macro F1"}
+_CHANCE = 0.05
 _PROTOCOLS = {"fixed": "fixed split", "loso": "leave one subject out"}
 _SELECTIONS = {VALIDATION: "epoch chosen on validation clips", LAST: "last epoch of training"}
 
@@ -129,10 +130,10 @@ def fairness_words(content: Mapping[str, Any], column: str) -> list[str]:
         for figure in ("war", "uar"):
             worst = fairness[f"worst_{figure}"]
             best = max(compared, key=lambda name: groups[name][figure])
-            sure = _overlap(groups[best], groups[worst], figure, content["intervals"]["level"])
             words.append(
                 f"{_FIGURES[figure]} differs by {_percent(fairness[f'{figure}_gap'])} points: lowest in {worst} "
-                f"({_share(groups[worst][figure])}), highest in {best} ({_share(groups[best][figure])}). {sure}"
+                f"({_share(groups[worst][figure])}), highest in {best} ({_share(groups[best][figure])}). "
+                f"{_how_sure(fairness['figures'][figure])}"
             )
         words.append(
             f"The standard deviation of the groups' WAR is {_percent(fairness['war_std'])} points (EiLA's %Std)."
@@ -149,13 +150,15 @@ def fairness_words(content: Mapping[str, Any], column: str) -> list[str]:
     return words
 
 
-def _overlap(best: Mapping[str, Any], worst: Mapping[str, Any], figure: str, level: float) -> str:
-    first, second = best["intervals"][figure], worst["intervals"][figure]
-    if first is None or second is None:
+def _how_sure(gap: Mapping[str, Any]) -> str:
+    """One of `fairness.Gap`, in words."""
+    if gap["interval"] is None:
         return "How sure that is cannot be said: a group has clips of one subject only."
-    if first[0] <= second[1]:
-        return f"Their {_share(level, 0)} intervals overlap, so chance may be all there is to it."
-    return f"Their {_share(level, 0)} intervals do not overlap."
+    return f"Were the people given other groups by chance, gaps as wide would {_often(gap['p'])} (p = {gap['p']:.3f})."
+
+
+def _often(p: float) -> str:
+    return "seldom come about" if p < _CHANCE else "often come about"
 
 
 def landscape_words(landscape: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -59,7 +59,7 @@ def png(figure: Figure, file: str, alt: str, caption: str = "", dpi: int = 150) 
 def report_charts(
     priors: Priors | None, predictions: Predictions, content: Mapping[str, Any], pooled: bool
 ) -> dict[str, Picture | str]:
-    """All charts of a report by name; a text is the reason why there is none.
+    """All charts of a report by name, but those of groups and the landscape; a text is the reason why there is none.
 
     `priors` are those of the model, `content` is report.json. With `pooled`, the answers are those of several models,
     one for each fold.
@@ -74,11 +74,6 @@ def report_charts(
         "calibration": png(reliability_figure(result), "calibration.png", "Reliability diagram"),
         "aus": _au_chart(priors, pooled),
     }  # fmt: skip
-    for column in GROUPED:
-        groups = content["groups"][column]
-        if len(groups) > 1:
-            bars = groups_figure(groups, 1 / len(classes))
-            charts[column] = png(bars, f"{column}.png", f"UAR and WAR of each {column}")
     apart = "each fold has a model of its own, and their latent spaces do not belong together"
     embedding = apart if pooled else embed(predictions.features)
     if isinstance(embedding, str):
@@ -165,13 +160,17 @@ def reliability_figure(result: Calibration) -> Figure:
     return figure
 
 
-def groups_figure(groups: Mapping[str, Mapping[str, Any]], chance: float | None = None) -> Figure:
+def groups_figure(
+    groups: Mapping[str, Mapping[str, Any]], chance: float | None = None, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
     """UAR and WAR of each group with their intervals; groups of few clips are pale.
 
-    `groups` is a part of report.json's "groups": {name: {"uar", "war", "count", "few", "intervals"}}.
+    `groups` is a part of report.json's "groups": {name: {"uar", "war", "count", "few", "intervals"}}. Drawn into
+    `figure` where one is given.
     """
     names = list(groups)
-    figure = Figure(figsize=(max(6.4, 2.2 + 1.15 * len(names)), 3.6), layout="constrained")
+    if figure is None:
+        figure = Figure(figsize=(groups_width(len(names)), 3.6), layout="constrained")
     axes = figure.add_subplot()
     for place, (figure_name, colour, hatch) in enumerate((("uar", _BLUE, ""), ("war", _ORANGE, "///"))):
         for number, name in enumerate(names):
@@ -202,6 +201,11 @@ def groups_figure(groups: Mapping[str, Mapping[str, Any]], chance: float | None 
     bare(axes, "top", "right")
     axes.tick_params(axis="x", length=0)
     return figure
+
+
+def groups_width(count: int) -> float:
+    """Inches that a chart of `count` groups needs."""
+    return max(6.4, 2.2 + 1.15 * count)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from ray_fer.evaluation import plots
 from ray_fer.evaluation.attention import clip_saliency, method
 from ray_fer.evaluation.calibration import calibration
 from ray_fer.evaluation.evaluated import VALIDATION, Evaluated
+from ray_fer.evaluation.fairness import fairness_report
+from ray_fer.evaluation.fairness_plot import fairness_charts
 from ray_fer.evaluation.groups import group_report
 from ray_fer.evaluation.intervals import (
     FIGURES,
@@ -89,7 +91,7 @@ def write_report(
         raise ValueError(f"the answers of {predictions.model} and the model {about.config.name} have different classes")
     content = report_content(about, predictions, options, folds)
     pooled = folds is not None and len(folds) > 1
-    charts = plots.report_charts(about.priors, predictions, content, pooled)
+    charts = plots.report_charts(about.priors, predictions, content, pooled) | fairness_charts(content)
     galleries = _galleries(about, predictions, clips if options.faces else None, content, options, pooled)
     files = {REPORT: content}
     if landscape is not None:
@@ -134,7 +136,6 @@ def report_content(
         for place, name in enumerate(predictions.classes)
     }  # fmt: skip
     datasets = sorted(set(predictions.column("dataset")))
-    reports = {column: group_report(predictions, column) for column in plots.GROUPED}
     content: dict[str, Any] = {
         "format": FORMAT,
         "model": {"name": config.name, "version": config.version, "registry": config.model},
@@ -147,7 +148,7 @@ def report_content(
         "metrics": metrics,
         "calibration": dataclasses.asdict(calibration(predictions.truth, predictions.probabilities)),
         "groups": {column: _group_part(predictions, column, options.unit) for column in plots.GROUPED},
-        "fairness": {column: dataclasses.asdict(report.fairness) for column, report in reports.items()},
+        "fairness": {column: dataclasses.asdict(fairness_report(predictions, column)) for column in plots.GROUPED},
         "mistakes": [_about(predictions, row) for row in _worst_mistakes(predictions)],
     }
     if folds:
@@ -168,9 +169,8 @@ def _group_part(predictions: Predictions, column: str, unit: str) -> dict[str, A
                 predictions.truth[own], predictions.predicted[own], len(predictions.classes), drawn
             )
             found = {name: _bounds(one) for name, one in intervals.items()}
-        figures = {name: group.metrics[name] for name in FIGURES}
-        more = {"intervals": found, "recall": group.metrics["recall"], "support": group.metrics["support"]}
-        part[group.name] = {**figures, "count": group.count, "few": group.few, **more}
+        figures = {name: group.metrics[name] for name in (*FIGURES, "weighted_f1", "recall", "support")}
+        part[group.name] = {**figures, "count": group.count, "few": group.few, "intervals": found}
     return part
 
 
