@@ -37,11 +37,14 @@ def colour_store(
     dataset: str = "colours",
     scene: bool = False,
     flow: bool = False,
+    culture_of_subject: bool = False,
+    prefix: str = "",
 ) -> Path:
     """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels).
 
     With `scene` it keeps whole frames, too, which have the same colour under a third of the noise; with `flow` a stripe
-    that moves, one for each label, and an apex frame with its culture's colour.
+    that moves, one for each label, and an apex frame with its culture's colour. A culture has two clips in a row, and
+    with `culture_of_subject` every other subject.
     """
     rng = np.random.default_rng(seed)
     colours = np.random.default_rng(99).uniform(60, 195, (len(classes), 3))
@@ -52,7 +55,8 @@ def colour_store(
     rows = []
     for split, count in clips.items():
         for number in range(count):
-            label = number % len(classes)
+            label, subject = number % len(classes), number // len(classes) % subjects
+            culture = (subject if culture_of_subject else number // 2) % len(cultures)
             images = rng.normal(colours[label], noise, (frames, SIDE, SIDE, 3)).clip(0, 255).astype(np.uint8)
             empty = {field.name: None for field in schema}
             if scene:
@@ -63,14 +67,14 @@ def colour_store(
                 wide = 224 // len(classes)
                 motion[:, :, label * wide : (label + 1) * wide] += 1
                 empty["flow"] = motion.tobytes()
-                apex = rng.normal(90 + 70 * (number // 2 % len(cultures)), noise, (SIDE, SIDE, 3))
+                apex = rng.normal(90 + 70 * culture, noise, (SIDE, SIDE, 3))
                 empty["apex_frame"] = encode_jpeg(apex.clip(0, 255).astype(np.uint8))
             rows.append(
                 empty | {
-                    "clip_id": f"{split}-{number:04d}", "dataset": dataset, "path": f"{split}-{number:04d}.mp4",
-                    "media": "video", "label": classes[label], "culture": cultures[number // 2 % len(cultures)],
-                    "subject_id": f"{split}-{number // len(classes) % subjects}", "split": split,
-                    "fold": None if folds is None else 1 + number // len(classes) % subjects % folds,
+                    "clip_id": f"{prefix}{split}-{number:04d}", "dataset": dataset, "path": f"{split}-{number:04d}.mp4",
+                    "media": "video", "label": classes[label], "culture": cultures[culture],
+                    "subject_id": f"{split}-{subject}", "split": split,
+                    "fold": None if folds is None else 1 + subject % folds,
                     "frames": [encode_jpeg(image) for image in images], "landmarks": [0.0] * (frames * 478 * 3),
                     "blendshapes": [0.0] * (frames * 52), "face_found": [True] * frames,
                     "timestamps": [float(i) for i in range(frames)], "frame_index": list(range(frames)),

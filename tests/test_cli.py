@@ -122,8 +122,8 @@ def test_unknown_flags_and_values(arguments: list[str]) -> None:
         (["recipes", "sota"], "expected one of cafer"),
         (["reproduce", "cafer-figure-7"], "give TABLE, --data and --output; `ray-fer reproduce --list`"),
         (
-            ["reproduce", "ethnicmer-table-5", "--data", "x", "-o", "y"],
-            "ethnicmer is not among this version's models",
+            ["reproduce", "eila-table-5", "--data", "x", "-o", "y"],
+            "`ray-fer train --recipe multidataset --sweep` does for all rows",
         ),
         (["reproduce", "cafer-figure-7", "--data", "/absent", "-o", "y"], "/absent: no such clip store"),
         (["crossval", "x", "-o", "y", "--protocol", "megc"], "expected folds, loso, fixed, or a number"),

@@ -19,6 +19,7 @@ from ray_fer.cli.evaluate import evaluate
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.models import models
 from ray_fer.cli.pipeline import aus, preprocess, priors
+from ray_fer.cli.prima_facie import prima_facie
 from ray_fer.cli.reproduce import reproduce
 from ray_fer.cli.search import search
 from ray_fer.cli.soak_stream import soak_stream
@@ -41,6 +42,7 @@ __all__ = [
     "crossval",
     "main",
     "preprocess",
+    "prima_facie",
     "reproduce",
     "serve",
     "soak_stream",

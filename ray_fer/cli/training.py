@@ -37,6 +37,10 @@ def train(
     overwrite: Overwrite = False,
     tensorboard: Annotated[bool, typer.Option(help="write TensorBoard's files into the run's folder")] = True,
     mlflow: Annotated[str | None, typer.Option(help="also log to this MLflow folder or address")] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="train on every mixture of the store's datasets, and test each on EiLA")
+    ] = False,
+    seeds: Annotated[str | None, typer.Option(help="with --sweep: train each mixture with each of these")] = None,
 ) -> None:
     """Train a model on Ray Train and write a bundle, from a clip store or from rendered SynthFER clips.
 
@@ -44,10 +48,19 @@ def train(
     What dies is started again from the last checkpoint; after an interruption --resume goes on. Examples of --set:
     epochs=30, workers=4, gpus_per_worker=1, precision=bf16, batch_size=32, early_stopping=7, 'workers=[2, 8]'
     (elastic), model_config_.embedding_dim=64, augment=null, val_share=0.2.
+
+    --sweep is the multi-dataset study: OUTPUT gets a trial for each dataset alone and mixed with 10 to 100 % of EiLA,
+    and Tables 5 and 6 of the paper. The same command goes on after an interruption.
     """
+    from ray_fer.cli.sweep import train_mixtures
     from ray_fer.serving.local_ray import ray_session
     from ray_fer.training.run import Keeping, TrainOptions, run_training
 
+    if sweep:
+        train_mixtures(store, output, recipe, tuple(settings or ()), seeds, mlflow)
+        return
+    if seeds is not None:
+        raise ValueError("--seeds goes with --sweep; a single run has --set seed=")
     keeping = Keeping(
         run or output.with_name(output.name + ".run"), resume, overwrite, checkpoints, tensorboard, mlflow
     )

@@ -71,9 +71,10 @@ def refusal(row: Row, recipe: str | None = None, ending: str = "") -> str | None
         return "it is a method that is not among the models here"
     if row.model not in names():
         return f"{row.model} is not among this version's models ({', '.join(names())})"
-    mixed = [name for name in row.settings if name.startswith("data.")]
-    if mixed:
-        return f"it trains on a mixture of datasets ({', '.join(mixed)}), which cannot be asked for yet"
+    if any(name.startswith("data.") for name in row.settings):
+        return (
+            "it trains on a mixture of datasets, which `ray-fer train --recipe multidataset --sweep` does for all rows"
+        )
     chosen = recipe or recipe_of(row.model, ending)
     if chosen is None:
         return f"no recipe {f'*{ending} ' if ending else ''}trains {row.model}; name one with --recipe"
