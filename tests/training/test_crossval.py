@@ -148,7 +148,7 @@ def test_folds_made_here_are_the_same_for_all_seeds(store: Path) -> None:
         ({"paper_protocol": True}, r"selection was validation and is test fold \(paper protocol\); the training or"),
         (
             {"settings": ("val_share=0.5",)},
-            r"\(val_share was 0.1 and is 0.5; the training or validation clips are others\); start all trials anew",
+            r"\(the training or validation clips are others; val_share was 0.1 and is 0.5\); start all trials anew",
         ),
         ({"protocol": 2}, "the training or validation clips are others; the test clips are others"),
     ],
