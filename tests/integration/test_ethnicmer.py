@@ -78,8 +78,10 @@ def test_a_worker_reads_what_a_process_of_its_own_reads(store: Path, local_ray: 
 
 def test_leave_one_subject_out_pools_all_answers(store: Path, local_ray: None, tmp_path: Path) -> None:
     output = tmp_path / "loso"
-    settings = (*TINY, *ROWS["flow"], "epochs=2", "evaluate_every=2")
-    cross_validate(CrossValOptions(str(store), output, "ethnicmer", settings, protocol="loso", faces=False))
+    # No batch of one clip, which batch normalisation cannot be trained on where maps of 32 px have shrunk to one cell.
+    settings = (*TINY, *ROWS["flow"], "epochs=2", "evaluate_every=2", "batch_size=10")
+    done = cross_validate(CrossValOptions(str(store), output, "ethnicmer", settings, protocol="loso", faces=False))
+    assert done.failed == {}
     pooled = read_predictions(output / "seed-42" / "predictions.parquet")
     assert len(pooled.truth) == 60
     subjects = pooled.column("subject_id")
