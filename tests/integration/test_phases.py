@@ -74,7 +74,7 @@ def test_the_second_phase_begins_with_the_best_of_the_first(store: Path, local_r
     kept = Keeping(tmp_path / "run", tensorboard=False)
     fitted = fit_and_track(still, clips, None, kept, said.append)
     best = max(one["val_war"] for one in events(tmp_path / "run" / "first", "epoch"))
-    assert fitted.metrics["val_war"] == best > 0.3
+    assert fitted.metrics["val_war"] == best > 0.2, "a linear layer on random features"
     assert [line for line in said if " phase: " in line] == ["first phase: 4 epochs", "second phase: 1 epochs"]
 
     again = fit_and_track(still, clips, None, Keeping(tmp_path / "run", resume=True, tensorboard=False), said.append)
