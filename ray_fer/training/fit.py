@@ -115,7 +115,9 @@ def fit(
     if answer["error"] is not None:
         raise TrainingError(answer["error"])
     checkpoint, metrics = _chosen(result, recipe)
-    model = fresh_model(recipe, model_arguments)  # what is frozen is not in checkpoints
+    # What is frozen, by the model or by a rate of 0, is not in checkpoints.
+    model = fresh_model(recipe, model_arguments)
+    parameter_groups(model, recipe.optimizer)
     if start is not None:
         model.load_state_dict(start)
     with checkpoint.as_directory() as there:
