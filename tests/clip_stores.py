@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pyarrow.parquet as pq
 from ray_fer import storage
 from ray_fer.labels import EXPRESSIONS
 from ray_fer.preprocessing.clips import ClipOptions, store_schema
-from ray_fer.preprocessing.shards import Shard, shard_bytes
+from ray_fer.preprocessing.shards import Shard, shard_bytes, shard_name
 from ray_fer.preprocessing.store import FAILURES
 from ray_fer.preprocessing.store_index import read_index
+from ray_fer.video.faces import LANDMARKS
 from ray_fer.video.images import encode_jpeg
 from ray_fer.video.sampling import Sampling
 
@@ -39,12 +41,13 @@ def colour_store(
     flow: bool = False,
     culture_of_subject: bool = False,
     prefix: str = "",
+    face: np.ndarray | None = None,
 ) -> Path:
     """A store of `clips` per split; a clip's frames have its label's colour under `noise` (grey levels).
 
     With `scene` it keeps whole frames, too, which have the same colour under a third of the noise; with `flow` a stripe
     that moves, one for each label, and an apex frame with its culture's colour. A culture has two clips in a row, and
-    with `culture_of_subject` every other subject.
+    with `culture_of_subject` every other subject. `face` [478,3] are the landmarks of all frames; zeros when None.
     """
     rng = np.random.default_rng(seed)
     colours = np.random.default_rng(99).uniform(60, 195, (len(classes), 3))
@@ -52,6 +55,7 @@ def colour_store(
         sampling=Sampling(frames=frames), scene="whole" if scene else "none", flow="tvl1" if flow else "none"
     )
     schema = store_schema(options)
+    landmarks = ([0.0] * (LANDMARKS * 3) if face is None else face.ravel().tolist()) * frames
     rows = []
     for split, count in clips.items():
         for number in range(count):
@@ -66,7 +70,7 @@ def colour_store(
                 motion = rng.normal(0, 0.1, (3, 224, 224)).astype(np.float16)
                 wide = 224 // len(classes)
                 motion[:, :, label * wide : (label + 1) * wide] += 1
-                empty["flow"] = motion.tobytes()
+                empty |= {"flow": motion.tobytes(), "onset": 0, "apex": frames}
                 apex = rng.normal(90 + 70 * culture, noise, (SIDE, SIDE, 3))
                 empty["apex_frame"] = encode_jpeg(apex.clip(0, 255).astype(np.uint8))
             rows.append(
@@ -75,7 +79,7 @@ def colour_store(
                     "media": "video", "label": classes[label], "culture": cultures[culture],
                     "subject_id": f"{split}-{subject}", "split": split,
                     "fold": None if folds is None else 1 + subject % folds,
-                    "frames": [encode_jpeg(image) for image in images], "landmarks": [0.0] * (frames * 478 * 3),
+                    "frames": [encode_jpeg(image) for image in images], "landmarks": landmarks,
                     "blendshapes": [0.0] * (frames * 52), "face_found": [True] * frames,
                     "timestamps": [float(i) for i in range(frames)], "frame_index": list(range(frames)),
                 }
@@ -93,6 +97,26 @@ def colour_store(
     (folder / "store.json").write_text(json.dumps(about))
     storage.write_bytes(folder / FAILURES, b"")
     return folder
+
+
+def joined_store(parts: Sequence[Path]) -> Path:
+    """The first of some stores, with the shards of the others added to it."""
+    first, *others = parts
+    for other in others:
+        for shard in sorted((other / "clips").iterdir()):
+            number = len(list((first / "clips").iterdir()))
+            shutil.copy(shard, first / "clips" / shard_name(number))
+    return first
+
+
+def still_store(folder: Path, cultures: Sequence[str] = ("Black", "White"), **sizes: dict[str, int]) -> Path:
+    """Stills of several datasets in one store; `sizes` are the clips by split of each, by its name."""
+    return joined_store([
+        colour_store(
+            folder / name, clips, frames=1, dataset=name, prefix=f"{name}-", cultures=cultures, shard_rows=70
+        )
+        for name, clips in sizes.items()
+    ])  # fmt: skip
 
 
 def au_table(folder: Path, store: Path, value: Callable[[dict[str, Any]], float]) -> str:

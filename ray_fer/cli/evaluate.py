@@ -48,6 +48,9 @@ def evaluate(
         typer.Option(help="how far it goes; at 1 each filter is moved by as much as it is long (default: 1)"),
     ] = None,
     landscape_seed: Annotated[int | None, typer.Option(help="other random directions (default: 0)")] = None,
+    activation_maps: Annotated[
+        bool, typer.Option("--activation-maps", help="also show where the model looks, by class and group (Grad-CAM)")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -61,9 +64,14 @@ def evaluate(
     --landscape moves the weights along two random directions (Li et al. 2018; HDF's Fig. 5) and takes as long as
     answering 15 x 15 x 64 clips. landscape.json has the losses, report.json figures to compare models by: on the same
     clips and grid, and with more than one --landscape-seed, as directions differ. --landscape-reach 0.5 looks closer.
+
+    --activation-maps is for models with convolutions: the mean Grad-CAM of each class and culture group, with the
+    regions of Action Units (EthnicMER's Figs 3 and 4). activation-maps.json says how much lies in each region, left and
+    right.
     """
     from ray_fer.bundle import load_bundle
     from ray_fer.cli.progress import stages
+    from ray_fer.evaluation.activation_run import activation_maps as mean_maps
     from ray_fer.evaluation.evaluated import of_bundle
     from ray_fer.evaluation.infer import predict_clips
     from ray_fer.evaluation.landscape_run import loss_landscape
@@ -84,19 +92,23 @@ def evaluate(
         "--no-faces": not faces,
         "--landscape": landscape,
     }
-    given |= {f"--landscape-{name}": value for name, value in asked.items()}
+    given |= {f"--landscape-{name}": value for name, value in asked.items()} | {"--activation-maps": activation_maps}
     options = ReportOptions(
         selection=about.selection, unit="subject" if subjects else "clip", told_culture=tell_culture, faces=faces,
         overwrite=overwrite, command=_command(bundle, clips, output, split, given),
     )  # fmt: skip
-    surface = None
+    surface, looked = None, None
     with ray_session():
+        if activation_maps:  # first, as it may turn out that the model cannot be looked into
+            with stages() as advance:
+                shown = partial(advance, "activation maps")
+                looked = mean_maps(bundle, chosen, tell_culture, gpus, faces=faces, progress=shown)
         predictions = predict_clips(bundle, chosen, tell_culture, gpus)
         if plane is not None:
             with stages() as advance:
                 shown = partial(advance, "loss landscape")
                 surface = loss_landscape(bundle, chosen, plane, tell_culture, gpus, progress=shown)
-    page = write_report(about, predictions, chosen, output, options, landscape=surface)
+    page = write_report(about, predictions, chosen, output, options, landscape=surface, activations=looked)
     content = json.loads((output / REPORT).read_text("utf-8"))
     if as_json:
         print(json.dumps(content, ensure_ascii=False))

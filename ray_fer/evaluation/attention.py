@@ -10,8 +10,7 @@ runs unchanged.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,18 +18,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ray_fer.evaluation.inputs import prepared, standardised
 from ray_fer.models.backbones.vivit import Block, Encoder, ViViT
-from ray_fer.models.batch import ClipBatch, ModelOutput
+from ray_fer.models.batch import ClipBatch, InputName, ModelOutput
+from ray_fer.models.card import Model
 from ray_fer.models.transform import TransformConfig, normalise, prepare
 
 ROLLOUT, GRAD_CAM = "attention rollout", "Grad-CAM"
 
 
+def looked_into(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and network of the part of a model that is looked into: the first of its `trunks`."""
+    return next(iter(model.trunks().items())) if isinstance(model, Model) else ("whole", model)
+
+
 def method(model: nn.Module) -> str | None:
     """What `saliency` does for this model, by name; None when it can do nothing."""
-    if _first(model, ViViT) is not None:
+    _, trunk = looked_into(model)
+    if _first(trunk, ViViT) is not None:
         return ROLLOUT
-    return GRAD_CAM if _first(model, (nn.Conv2d, nn.Conv3d)) is not None else None
+    return GRAD_CAM if _first(trunk, (nn.Conv2d, nn.Conv3d)) is not None else None
 
 
 def saliency(model: nn.Module, batch: ClipBatch) -> Tensor:
@@ -43,32 +50,34 @@ def saliency(model: nn.Module, batch: ClipBatch) -> Tensor:
     if name is None:
         raise ValueError(f"{type(model).__name__} has neither a ViViT nor convolutions to look into")
     maps = vivit_rollout(model, batch) if name == ROLLOUT else grad_cam(model, batch)
-    return _stretched(maps)
+    return stretched(maps)
 
 
 def clip_saliency(
     model: nn.Module,
     config: TransformConfig,
-    frames: np.ndarray,
+    stored: Mapping[InputName, Any],
+    faces: np.ndarray,
     culture: int | None = None,
     shown: int = 8,
-    side: int = 160,
+    side: int = 224,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the network sees of one clip, and `saliency` of it: `shown` moments, evenly spaced.
 
-    `frames` are the aligned crops uint8 [T,H,W,3] of a clip store, which `config` makes the network's input of,
-    `culture` an index that the model is told. Returns uint8 [shown,side,side,3], cut as the network's input is but with
-    more pixels, and float [shown,h,w]. Raises ValueError as `saliency` does.
+    `stored` is what a clip store keeps of each input that the model reads, which `config` makes the network's input of,
+    `culture` an index that the model is told. `faces` uint8 [T,H,W,3] are the aligned crops to show: the frames, and
+    the apex alone for a model that reads no frames. Returns uint8 [K,side,side,3], K the lesser of T and `shown`, cut
+    as the network's input is but with more pixels, and float [K,h,w]. Raises ValueError as `saliency` does.
     """
-    pixels = torch.from_numpy(frames)
+    inputs = {name: standardised(name, prepared(name, one, config)[None], config) for name, one in stored.items()}
     told = None if culture is None else torch.tensor([culture])
-    maps = saliency(model, ClipBatch(normalise(prepare(pixels, config)[None], config), culture=told))[0]
-    finer = config.model_copy(
-        update={"canvas": round(side * config.canvas / config.size), "size": side, "difference": False}
-    )
-    seen = normalise(prepare(pixels, finer)[None], finer)[0].permute(0, 2, 3, 1)
+    maps = saliency(model, ClipBatch.of(inputs, 1, culture=told))[0]
+    cut = config if "frames" in stored else config.whole
+    finer = cut.model_copy(update={"canvas": round(side * cut.canvas / cut.size), "size": side, "difference": False})
+    seen = normalise(prepare(torch.from_numpy(faces), finer)[None], finer)[0].permute(0, 2, 3, 1)
     seen = (255 * (seen * torch.tensor(config.std) + torch.tensor(config.mean))).round().clamp(0, 255)
-    moments = (np.arange(shown) + 0.5) / shown
+    count = min(shown, len(faces))
+    moments = (np.arange(count) + 0.5) / count
     return (
         seen.to(torch.uint8).numpy()[(moments * len(seen)).astype(int)],
         maps.detach().numpy()[(moments * len(maps)).astype(int)],
@@ -109,31 +118,36 @@ def grad_cam(model: nn.Module, batch: ClipBatch, target: Tensor | None = None) -
     """Grad-CAM at the last convolution that still sees places: sum of its channels, each weighted by the mean gradient
     of the logit of class `target` [B] (default: the predicted one), negative sums 0.
 
-    For a 3-D convolution [B,C,T',h,w] a channel has one weight; a 2-D one that saw B*T' images has one for each image.
-    Returns [B,T',h,w]. Raises ValueError when there is no such layer, or the answer does not depend on it.
+    The convolution is the last one of the part of the model that `looked_into` names. Of a 3-D one [B,C,T',h,w] a
+    channel has one weight; a 2-D one that saw B*T' images has one for each image, a 3-D one that saw several pieces of
+    each clip one for each piece. Returns [B,T',h,w]. Raises ValueError when there is no such layer, or the answer does
+    not depend on it.
     """
-    # Frozen weights give no gradient of their own; asking for that of the input makes it flow through them.
-    frames = batch.frames.detach().clone().requires_grad_()
-    with torch.enable_grad(), _last_activation(model) as seen:
-        output: ModelOutput = model(dataclasses.replace(batch, frames=frames))
+    name, trunk = looked_into(model)
+    where = type(model).__name__ if name == "whole" else f"the trunk {name!r} of {type(model).__name__}"
+    # cuDNN's LSTM gives gradients in training mode only.
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    cudnn = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and not recurrent)
+    with torch.enable_grad(), cudnn, _frozen(model), _last_activation(trunk) as seen:
+        output: ModelOutput = model(batch)
         chosen = output.logits.argmax(dim=1) if target is None else target
         score = output.logits.gather(1, chosen[:, None]).sum()
-    if not seen:
-        raise ValueError(f"{type(model).__name__} has no convolution whose output has places")
-    activation = seen[-1]
-    gradient = torch.autograd.grad(score, activation, allow_unused=True)[0] if activation.requires_grad else None
+        if not seen:
+            raise ValueError(f"{where} has no convolution whose output has places")
+        activation = seen[0]
+        gradient = torch.autograd.grad(score, activation, allow_unused=True)[0] if score.requires_grad else None
     if gradient is None:
-        raise ValueError(f"the answer of {type(model).__name__} does not depend on its last convolution by a gradient")
+        raise ValueError(f"the answer of {type(model).__name__} does not depend on the last convolution by a gradient")
     places = tuple(range(2, activation.ndim))
     maps = (gradient.mean(dim=places, keepdim=True) * activation).sum(dim=1).relu().detach()
-    if activation.ndim == 5:
-        return maps
     if len(maps) % len(batch):
         raise ValueError(f"{len(maps)} images in the last convolution do not belong to {len(batch)} clips")
-    return maps.unflatten(0, (len(batch), -1))
+    # A convolution saw whole clips, or each clip's frames or pieces, one after the other.
+    return maps.unflatten(0, (len(batch), -1)).reshape(len(batch), -1, *maps.shape[-2:])
 
 
-def _stretched(maps: Tensor) -> Tensor:
+def stretched(maps: Tensor) -> Tensor:
+    """Maps [B,...], each from its minimum and maximum to 0..1; a constant one gives zeros."""
     flat = maps.float().flatten(1)
     low, high = flat.amin(dim=1), flat.amax(dim=1)
     # Rounding makes some values of a constant map differ by a millionth; stretched, they would look like a finding.
@@ -163,16 +177,34 @@ def _recorded_attention(encoder: Encoder) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def _last_activation(model: nn.Module) -> Iterator[list[Tensor]]:
-    """The output of the convolution that ran last, among those with more than one place; empty when there is none."""
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Within it no parameter asks for a gradient: what does not depend on the convolution keeps nothing in memory."""
+    learned = [one for one in model.parameters() if one.requires_grad]
+    for one in learned:
+        one.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for one in learned:
+            one.requires_grad_()
+
+
+@contextmanager
+def _last_activation(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """The output of the convolution that ran last, among those with more than one place; empty when there is none.
+
+    Gradients go back to it and no further, so that it does not matter what the model reads or what of it is frozen.
+    """
     seen: list[Tensor] = []
 
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        if output.shape[-1] * output.shape[-2] > 1:
-            seen[:] = [output]
+    def cut(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+        if output.shape[-1] * output.shape[-2] == 1:
+            return None
+        seen[:] = [output.detach().requires_grad_()]
+        return seen[0].clone()  # layers that work in place may follow, and a leaf is not theirs to change
 
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
-    handles = [layer.register_forward_hook(keep) for layer in layers]
+    layers = [module for module in trunk.modules() if isinstance(module, nn.Conv2d | nn.Conv3d)]
+    handles = [layer.register_forward_hook(cut) for layer in layers]
     try:
         yield seen
     finally:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,6 +41,10 @@ class Gallery:
 
     reason: str
     method: str = ""
+    trunk: str = ""
+    """Which of a model's `trunks` was looked into."""
+    still: bool = False
+    """Whether a clip has one picture, and no strip of several."""
     shown: list[Shown] = field(default_factory=list)
 
 
@@ -73,7 +77,8 @@ def render_page(
         pictures=pictures,
         reasons={name: one for name, one in charts.items() if isinstance(one, str)},
         galleries=galleries,
-        faces=any(one.picture for gallery in galleries.values() for one in gallery.shown),
+        faces=any(one.picture for gallery in galleries.values() for one in gallery.shown)
+        or content.get("activation_maps", {}).get("faces", False),
         trained=_training_rows(about),
         recipe=_recipe_rows(about.config.recipe or {}),
         caveats=_markdown(about.caveats),
@@ -228,6 +233,10 @@ def _share(share: float, digits: int = 1) -> str:
     return f"{_percent(share, digits)}\N{NO-BREAK SPACE}%"
 
 
+def _ratio(value: float | None, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.2f}"
+
+
 def _nats(loss: float | str, sign: str = "") -> str:
     """A loss of report.json; what is not finite is a text there."""
     return "not finite" if isinstance(loss, str) else f"{loss:{sign}.3f}"
@@ -249,4 +258,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"percent": _percent, "share": _share, "clips": _clips, "data_uri": _data_uri}
+    environment.filters |= {"ratio": _ratio, "signed": partial(_ratio, sign="+")}
     return environment

@@ -29,7 +29,7 @@ GROUPED = ("culture", "dataset")
 """Columns of predictions by which clips are grouped."""
 FILES = (
     "confusion.png", "calibration.png", "culture.png", "dataset.png", "tsne-expression.png", "tsne-culture.png",
-    "au-profiles.png", "landscape.png",
+    "au-profiles.png", "landscape.png", "activation-maps.png",
 )  # fmt: skip
 PERPLEXITY, LEAST_CLIPS, MOST_CLIPS = 30.0, 10, 2000
 # Okabe and Ito's palette, then darker relatives of it, for names that have no colour of their own.
@@ -59,7 +59,7 @@ def png(figure: Figure, file: str, alt: str, caption: str = "", dpi: int = 150) 
 def report_charts(
     priors: Priors | None, predictions: Predictions, content: Mapping[str, Any], pooled: bool
 ) -> dict[str, Picture | str]:
-    """All charts of a report by name, but those of groups and the landscape; a text is the reason why there is none.
+    """All charts of a report by name, but groups, landscape and activation maps; a text is why there is none.
 
     `priors` are those of the model, `content` is report.json. With `pooled`, the answers are those of several models,
     one for each fold.

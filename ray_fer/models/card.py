@@ -100,6 +100,13 @@ class Model(nn.Module):
         """What `frozen` depends on beside pixels: with other weights, what it gave is of no use."""
         return {}
 
+    def trunks(self) -> dict[str, nn.Module]:
+        """The networks that look at a clip, by name: one, unless streams of their own are brought together late.
+
+        The first is the one that sees the motion. What shows where a model looked shows it of that one.
+        """
+        return {"whole": self}
+
     @classmethod
     def reads(cls, config: Mapping[str, Any]) -> tuple[InputName, ...]:
         """What a model of these arguments needs of a clip."""

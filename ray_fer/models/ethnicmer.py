@@ -99,6 +99,10 @@ class EthnicMer(Model):
         self.ethnicity_head = nn.Linear(dim, cultures)
         self.fusion_head = nn.Linear(self.emotion.dim + dim, classes)
 
+    def trunks(self) -> dict[str, nn.Module]:
+        """What looks at the flow image, "emotion", and where there is one, "ethnicity"."""
+        return {"emotion": self.emotion} | ({} if self.ethnicity is None else {"ethnicity": self.ethnicity})
+
     @classmethod
     def reads(cls, config: Mapping[str, Any]) -> tuple[InputName, ...]:
         """The flow image, and for texture the apex frame."""

@@ -164,11 +164,11 @@ def _native_stderr_silenced() -> Iterator[None]:
         os.close(sink)
 
 
-def align(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
-    """Rotate, scale and crop so that both eyes lie level at a fixed place.
+def alignment(landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
+    """What `align` does to places: float64 [2,3], from (x, y, 1) in pixels of the image to pixels of the crop.
 
-    image uint8 [H,W,3], landmarks float32 [478,>=2] in pixels -> uint8 [size,size,3]. Raises ValueError when the
-    eyes coincide, as in a degenerate detection.
+    It depends on `landmarks` float32 [478,>=2] alone. Raises ValueError when the eyes coincide, as in a degenerate
+    detection.
     """
     right, left = _eye_centres(landmarks)
     centre = (right + left) / 2
@@ -180,8 +180,28 @@ def align(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) ->
     angle = float(np.degrees(np.arctan2(dy, dx)))
     matrix = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle, scale)
     matrix[:, 2] += np.array([0.5 * size, EYE_HEIGHT * size]) - centre
+    return matrix
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
+    """Rotate, scale and crop so that both eyes lie level at a fixed place.
+
+    image uint8 [H,W,3], landmarks float32 [478,>=2] in pixels -> uint8 [size,size,3]. Raises ValueError as `alignment`
+    does.
+    """
+    matrix = alignment(landmarks, size)
+    scale = float(np.hypot(matrix[0, 0], matrix[0, 1]))
     interpolation = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
     return cv2.warpAffine(image, matrix, (size, size), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+def aligned_landmarks(landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:
+    """Landmarks float32 [478,>=2], in pixels of the image, where `align` puts them in the crop: float32 [478,2].
+
+    Raises ValueError as `alignment` does.
+    """
+    matrix = alignment(landmarks, size)
+    return (landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def align_all(images: Sequence[np.ndarray], landmarks: np.ndarray, size: int = ALIGNED_SIZE) -> np.ndarray:

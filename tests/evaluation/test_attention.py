@@ -9,7 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from ray_fer.bundle import load_bundle
-from ray_fer.evaluation.attention import GRAD_CAM, ROLLOUT, attention_rollout, grad_cam, method, saliency, vivit_rollout
+from ray_fer.evaluation.attention import (
+    GRAD_CAM,
+    ROLLOUT,
+    attention_rollout,
+    grad_cam,
+    looked_into,
+    method,
+    saliency,
+    vivit_rollout,
+)
+from ray_fer.models import create
 from ray_fer.models.backbones.vivit import ViViT
 from ray_fer.models.batch import ClipBatch, ModelOutput
 
@@ -140,6 +150,85 @@ def test_a_frame_that_does_not_count_does_not_show() -> None:
     maps = saliency(LooksAtOneCorner(volume=False), ClipBatch(frames))
     assert maps[0, 2].amax() == 1
     assert not maps[0, [0, 1, 3]].any()
+
+
+class Pooled(nn.Module):
+    """Convolutions, the mean over all places, a linear layer: what class activation mapping was made for."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(4, 5, 3, padding=1)
+        self.active = nn.ReLU(inplace=in_place)
+        self.head = nn.Linear(5, 7)
+
+    def forward(self, batch: ClipBatch) -> ModelOutput:
+        seen = self.last(self.active(self.first(batch.frames[:, 0])))
+        pooled = seen.mean(dim=(2, 3))
+        return ModelOutput(self.head(pooled), pooled)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_with_mean_pooling_it_is_class_activation_mapping(in_place: bool) -> None:
+    """Zhou et al. 2016, equation 2, over the number of places, and what is negative left out."""
+    torch.manual_seed(0)
+    model, frames, target = Pooled(in_place).eval(), torch.randn(3, 1, 3, 16, 16), torch.tensor([2, 0, 6])
+    activation = model.last(model.first(frames[:, 0]).relu())
+    expected = torch.einsum("bk,bkhw->bhw", model.head.weight[target], activation).relu() / 64
+    torch.testing.assert_close(grad_cam(model, ClipBatch(frames), target)[:, 0], expected.detach())
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model, batch = Pooled(in_place=True).eval(), ClipBatch(torch.randn(2, 1, 3, 16, 16))
+    model.first.requires_grad_(False)
+    before = model(batch).logits
+    grad_cam(model, batch)
+    torch.testing.assert_close(model(batch).logits, before)
+    assert [one.requires_grad for one in model.parameters()] == [False, False, True, True, True, True]
+    assert all(one.grad is None for one in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_every_piece_of_a_clip_has_its_own_maps() -> None:
+    """M3DFEL sees a clip as several bags of frames."""
+    torch.manual_seed(0)
+    model = create("m3dfel", "tiny", classes=7).eval()
+    size = model.card.tiny_input
+    frames = torch.randn(2, size.frames, 3, size.size, size.size)
+    both = grad_cam(model, ClipBatch(frames))
+    assert both.shape[:2] == (2, 4)
+    for place in range(2):
+        torch.testing.assert_close(grad_cam(model, ClipBatch(frames[place : place + 1]))[0], both[place])
+
+
+@pytest.mark.parametrize("ethnicity", ["none", "flow", "texture"])
+def test_of_two_trunks_the_first_is_looked_into(ethnicity: str) -> None:
+    """EthnicMER's face, which the last convolution that runs would see, has no part in what its motion says."""
+    torch.manual_seed(0)
+    model = create("ethnicmer", "tiny", ethnicity=ethnicity).eval()
+    assert list(model.trunks()) == ["emotion", "ethnicity"][: 1 if ethnicity == "none" else 2]
+    assert looked_into(model) == ("emotion", model.emotion)
+    flow, apex, target = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 64, 64), torch.tensor([1, 2])
+    maps = grad_cam(model, ClipBatch(torch.empty(2, 0), flow=flow, apex=apex), target)
+    assert maps.shape == (2, 1, 2, 2)
+
+    seen: list[Tensor] = []
+    handle = model.emotion.layer4[-1].conv2.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    logits = model(ClipBatch(torch.empty(2, 0), flow=flow, apex=apex)).logits
+    handle.remove()
+    (gradient,) = torch.autograd.grad(logits.gather(1, target[:, None]).sum(), seen)
+    expected = (gradient.mean(dim=(2, 3), keepdim=True) * seen[0]).sum(dim=1).relu()
+    torch.testing.assert_close(maps[:, 0], expected.detach())
+
+
+def test_an_answer_without_a_gradient_says_so() -> None:
+    class Frozen(Pooled):
+        def forward(self, batch: ClipBatch) -> ModelOutput:
+            with torch.no_grad():
+                return super().forward(batch)
+
+    with pytest.raises(ValueError, match="Frozen does not depend on the last convolution by a gradient"):
+        grad_cam(Frozen(in_place=False), ClipBatch(torch.zeros(1, 1, 3, 8, 8)))
 
 
 def test_a_model_without_either_says_so() -> None:

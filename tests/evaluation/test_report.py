@@ -222,7 +222,7 @@ def test_a_model_that_cannot_be_looked_into_still_gets_its_report(
     def refuses(*_: object) -> None:
         raise ValueError("the answer does not depend on its last convolution")
 
-    monkeypatch.setattr("ray_fer.evaluation.report.clip_saliency", refuses)
+    monkeypatch.setattr("ray_fer.evaluation.galleries.clip_saliency", refuses)
     clips = store.split("test")
     columns = {name: clips.column(name) for name in ("clip_id", "dataset", "label", "culture", "subject_id", "path")}
     page = write_report(tiny, answers(columns, {}), clips, tmp_path / "out")

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from ray_fer.bundle import BundleConfig, save_bundle
+from ray_fer.evaluation.activation_run import activation_maps
 from ray_fer.evaluation.infer import predict_clips
 from ray_fer.evaluation.predictions import read_predictions
+from ray_fer.models import card, create
+from ray_fer.models.transform import TransformConfig
 from ray_fer.preprocessing.store_index import read_index
 from ray_fer.serving.local_ray import ray_session
 from ray_fer.serving.stages import ExpressionStage
 from ray_fer.training.crossval import cross_validate
 from ray_fer.training.crossval_plan import CrossValOptions
 from ray_fer.training.run import TrainOptions, run_training
+from tests.canonical_face import canonical_face
 from tests.clip_stores import colour_store
 
 CLASSES = ("Negative", "Positive", "Surprise")
@@ -36,7 +41,10 @@ ROWS = {
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("motion") / "store"
     clips = {"train": 48, "test": 12}
-    return colour_store(folder, clips, classes=CLASSES, cultures=("Asian", "Non-Asian"), subjects=SUBJECTS, flow=True)
+    cultures = ("Asian", "Non-Asian")
+    return colour_store(
+        folder, clips, classes=CLASSES, cultures=cultures, subjects=SUBJECTS, flow=True, face=canonical_face()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +95,16 @@ def test_leave_one_subject_out_pools_all_answers(store: Path, local_ray: None, t
     subjects = pooled.column("subject_id")
     assert len(set(subjects)) == 2 * SUBJECTS
     assert {path.name for path in (output / "trials").iterdir()} == {f"{one}-seed-42" for one in set(subjects)}
+
+
+def test_actors_look_where_a_process_looks(store: Path, local_ray: None, tmp_path: Path) -> None:
+    arguments = card("ethnicmer").tiny
+    config = BundleConfig(
+        name="tiny", version="0", model="ethnicmer", model_config_=dict(arguments), classes=list(CLASSES),
+        cultures=["Asian", "Non-Asian"], preprocessing=TransformConfig(canvas=64, size=64),
+    )  # fmt: skip
+    bundle = save_bundle(tmp_path / "tiny", config, create("ethnicmer", **arguments), {}, None, "# tiny\n")
+    index, told = read_index(store), []
+    found = activation_maps(bundle, index, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (60, 60)
+    assert found.content() == activation_maps(bundle, index, here=True).content()

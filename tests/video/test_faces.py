@@ -12,7 +12,7 @@ from ray_fer.action_units.blendshapes import BLENDSHAPE_NAMES
 from ray_fer.video import face_model
 from ray_fer.video.decode import iter_frames
 from ray_fer.video.face_clip import find_face
-from ray_fer.video.faces import EYE_DISTANCE, EYE_HEIGHT, FaceFinder, align, align_all
+from ray_fer.video.faces import EYE_DISTANCE, EYE_HEIGHT, LANDMARKS, FaceFinder, align, align_all, aligned_landmarks
 from ray_fer.video.images import decode_image
 
 
@@ -96,6 +96,22 @@ def test_one_alignment_for_all_keeps_the_motion(finder: FaceFinder, media: Path)
     angle = np.arctan2(eyes[1], eyes[0])
     turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) @ [8, -4] * scale
     np.testing.assert_allclose(moved, turned, atol=0.6)
+
+
+def test_landmarks_go_where_their_pixels_go() -> None:
+    landmarks = np.zeros((LANDMARKS, 3), np.float32)
+    landmarks[[33, 133, 362, 263], :2] = [[60, 80], [75, 84], [105, 92], [120, 96]]
+    marked = {1: (92, 110), 61: (74, 128), 152: (80, 150)}
+    for index, (x, y) in marked.items():
+        landmarks[index, :2] = x, y
+    places = aligned_landmarks(landmarks)
+    assert places.shape == (LANDMARKS, 2)
+    for index, (x, y) in marked.items():
+        image = np.zeros((200, 200, 3), np.uint8)
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+        weight = align(image, landmarks)[..., 0].astype(float)
+        seen = [(weight.sum(axis=axis) * np.arange(224)).sum() / weight.sum() for axis in (0, 1)]
+        np.testing.assert_allclose(places[index], seen, atol=0.3)
 
 
 def test_coinciding_eyes_are_an_error() -> None:
