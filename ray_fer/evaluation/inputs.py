@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ray_fer.models.batch import InputName
-from ray_fer.models.transform import Drawn, TransformConfig, normalise, prepare
+from ray_fer.models.transform import Drawn, TransformConfig, moved, normalise, prepare
 from ray_fer.preprocessing.store import open_dataset
 from ray_fer.storage import Location
 from ray_fer.video.flow import stretched
@@ -69,11 +69,20 @@ def kept_as(name: InputName, transform: TransformConfig) -> tuple[tuple[int, ...
 
 
 def standardised(name: InputName, kept: Tensor, transform: TransformConfig, drawn: Drawn | None = None) -> Tensor:
-    """What `prepared` gave for B clips -> float32 field `name` of a `ClipBatch`; `drawn` changes `AUGMENTED` ones."""
+    """What `prepared` gave for B clips -> float32 field `name` of a `ClipBatch`, augmented as `drawn`.
+
+    A flow image is not turned, and has no colours: what is drawn of both does not change it.
+    """
     if name == "flow":
+        flow = kept.float()
+        if drawn is not None:
+            flow = moved(flow, drawn, transform.size)
+            mirrored = (drawn.matrix[:, 0, 0] < 0).to(flow.device)
+            # To the left is now to the right; of values that were stretched to 0..1 the opposite is 1 - u.
+            flow[mirrored, 0] = 1 - flow[mirrored, 0]
         mean, std = (torch.tensor(each, device=kept.device).view(3, 1, 1) for each in (transform.mean, transform.std))
-        return (kept.float() - mean) / std
+        return (flow - mean) / std
     if name == "apex":
         # One frame has no difference to a first one.
-        return normalise(kept, transform.whole.model_copy(update={"difference": False}))[:, 0]
+        return normalise(kept, transform.whole.model_copy(update={"difference": False}), drawn)[:, 0]
     return normalise(kept, transform if name == "frames" else transform.whole, drawn)

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from ray_fer.evaluation.measured import Measured
 from ray_fer.evaluation.plots import INK, QUIET, bare, colours_of
 from ray_fer.evaluation.published_tables import PublishedTable, Row
-from ray_fer.evaluation.repeated import gain
+from ray_fer.evaluation.repeated import gain, pooled_gain
 from ray_fer.evaluation.reproduced import Source, figure_notes, own_figures, settings_words
 from ray_fer.evaluation.tables import SYNTHETIC, Block, Cell, Comparison
 
-_AGNOSTIC = {"model_config_.conditioning": "none"}
+_AGNOSTIC = {"cafer": {"model_config_.conditioning": "none"}, "ethnicmer": {"model_config_.ethnicity": "none"}}
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Planted:
 
 
 def agnostic_row(rows: Sequence[Row]) -> str | None:
-    """The row of the culture-agnostic CA-FER, which others are compared with; None when it is not among them."""
-    return next((row.name for row in rows if row.model == "cafer" and row.settings == _AGNOSTIC), None)
+    """The row of the system that knows no groups, which others are compared with; None when it is not among them."""
+    return next((row.name for row in rows if row.model and row.settings == _AGNOSTIC.get(row.model)), None)
 
 
 def planted_table(
@@ -69,15 +69,18 @@ def planted_table(
         made.blocks.append(gains)
     made.notes += [SYNTHETIC, "Figures are percentages."]
     reached = ", ".join(f"{100 * part.ceiling:.1f} at strength {part.strength:g}" for part in parts)
-    made.notes.append(f"A model that does not know the culture group can reach a UAR of at most {reached}.")
+    made.notes.append(f"A model that can't tell the culture group can reach a UAR of at most {reached}.")
     made.notes += list(
         dict.fromkeys(note for part in parts for note in figure_notes(table, rows, part.measured, part.source))
     )
     if gains is not None:
-        made.notes.append(
-            "Gains are means over folds and seeds, paired, with 95 % intervals for folds that share training clips "
-            "(Nadeau and Bengio 2003). At strength 0 nothing is to be gained."
+        how = (
+            "differences of pooled figures, with 95 % intervals over draws of subjects"
+            if _pooled(parts)
+            else "means over folds and seeds, paired, with 95 % intervals for folds that share training clips (Nadeau "
+            "and Bengio 2003)"
         )
+        made.notes.append(f"Gains are {how}. At strength 0 nothing is to be gained.")
     made.notes += notes
     return made
 
@@ -90,13 +93,14 @@ def _gains(rows: Sequence[Row], parts: Sequence[Planted], words: Mapping[str, st
     base = agnostic_row(rows)
     if base is None or not words:
         return None
-    block = Block(f"UAR less that of {base}", [])
+    pooled = _pooled(parts)
+    block = Block(f"{'macro F1' if pooled else 'UAR'} less that of {base}", [])
     for row in (row for row in rows if row.name != base):
         cells = {}
         for part in parts:
             if row.name not in part.measured or base not in part.measured:
                 continue
-            found = gain(part.measured[row.name], part.measured[base])
+            found = (pooled_gain if pooled else gain)(part.measured[row.name], part.measured[base])
             if found is not None:
                 cells[part.column] = Cell(
                     value=100 * found.value, low=100 * found.low, high=100 * found.high, decimals=1, signed=True
@@ -104,6 +108,11 @@ def _gains(rows: Sequence[Row], parts: Sequence[Planted], words: Mapping[str, st
         if cells:
             block.rows.append(_named(row.name, words) | cells)
     return block if block.rows else None
+
+
+def _pooled(parts: Sequence[Planted]) -> bool:
+    """Whether each fold is a subject, so that there are no figures of folds."""
+    return any(one.split == "loso" for part in parts for one in part.measured.values())
 
 
 def planted_figure(rows: Sequence[Row], parts: Sequence[Planted], chance: float) -> Figure:

@@ -13,10 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
-from ray_fer.models.batch import InputName
-
-AUGMENTED: tuple[InputName, ...] = ("frames", "scene")
-"""Inputs that augmentation changes: a mirrored flow would need another sign."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _LUMA = (0.2989, 0.587, 0.114)
@@ -140,6 +136,11 @@ def normalise(frames: Tensor, config: TransformConfig, drawn: Drawn | None = Non
     standard = (pixels - mean) / std
     # Not in the papers: a small model that is trained from nothing on hundreds of clips needs to be shown what moves.
     return torch.cat([standard, standard - standard[:, :1]], dim=2) if config.difference else standard
+
+
+def moved(images: Tensor, drawn: Drawn, size: int) -> Tensor:
+    """float [B,C,H,W] -> [B,C,size,size]: each image zoomed, shifted and mirrored as drawn, its values unchanged."""
+    return _warp(images[:, None], drawn.matrix.to(images.device), size)[:, 0]
 
 
 def _warp(pixels: Tensor, matrix: Tensor, size: int) -> Tensor:

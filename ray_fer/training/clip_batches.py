@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ray_fer.evaluation.inputs import COLUMNS, standardised
 from ray_fer.models.batch import ClipBatch, InputName
-from ray_fer.models.transform import AUGMENTED, Augment, Drawn, TransformConfig, draw
+from ray_fer.models.transform import Augment, Drawn, TransformConfig, draw
 from ray_fer.training.cached import CACHED
 
 
@@ -30,8 +30,9 @@ class Chances:
         generator: torch.Generator,
     ) -> Chances:
         """For `count` clips of which `inputs` are read."""
-        seen: dict[InputName, TransformConfig] = {"frames": transform, "scene": transform.whole}
-        return cls({name: draw(count, seen[name], augment, generator) for name in AUGMENTED if name in inputs})
+        read = [name for name in COLUMNS if name in inputs]
+        seen = {name: transform if name == "frames" else transform.whole for name in read}
+        return cls({name: draw(count, seen[name], augment, generator) for name in read})
 
     def rows(self, rows: Tensor) -> Chances:
         """The clips at these places."""

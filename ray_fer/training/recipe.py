@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray_fer import storage
 from ray_fer.models import reads
 from ray_fer.models.batch import InputName
-from ray_fer.models.transform import AUGMENTED, Augment, TransformConfig
+from ray_fer.models.transform import Augment, TransformConfig
 
 
 class _Strict(BaseModel):
@@ -165,9 +165,8 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _check_augmented(self) -> Self:
-        more = [name for name in self.reads if name not in AUGMENTED]
-        if self.augment is not None and more:
-            raise ValueError(f"{self.model} reads {' and '.join(more)}, which are not augmented: set augment=null")
+        if self.augment is not None and self.augment.rotate and "flow" in self.reads:
+            raise ValueError(f"{self.model} reads flow, whose directions do not turn with it: set augment.rotate=0")
         return self
 
     @model_validator(mode="after")

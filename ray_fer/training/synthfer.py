@@ -12,7 +12,7 @@ from pathlib import Path
 from ray_fer.action_units.profiles import Priors
 from ray_fer.datasets.manifest import read_manifest
 from ray_fer.datasets.synthfer import SynthOptions, generate, plan
-from ray_fer.labels import SYNTHETIC_CULTURES
+from ray_fer.datasets.synthfer.specs import groups_of
 from ray_fer.preprocessing.aus import compute_priors, extract_aus
 from ray_fer.preprocessing.clips import ClipOptions, preprocess
 from ray_fer.training.recipe import Recipe
@@ -60,13 +60,14 @@ def synthfer_clips(
     work: Path,
     say: Callable[[str], None] = print,
     strength: float = SynthOptions.strength,
-    scene: bool = False,
+    preset: str = "balanced",
 ) -> Rendered:
     """Render clips into `work` and run every stage before training on the current Ray cluster.
 
     The groups' display rules are planted with `strength` (see `datasets.synthfer.rules`); with the same seed of the
-    recipe, other strengths give the same people in the same light. With `scene`, people stand in scenes that suggest
-    their expression nine times in ten, and the clips keep the whole frames.
+    recipe, other strengths give the same people in the same light. With preset "scene", people stand in scenes that
+    suggest their expression nine times in ten, and the clips keep the whole frames; with "micro" they keep the optical
+    flow from onset to apex.
     What an interrupted run has finished there is not done again. Raises RuntimeError when more than one clip in a
     hundred cannot be used.
     """
@@ -77,7 +78,7 @@ def synthfer_clips(
         say(f"{stage}: {seconds[stage]:.0f} s")
 
     started = time.monotonic()
-    options = SynthOptions("scene" if scene else "balanced", seed=recipe.seed, strength=strength)
+    options = SynthOptions(preset, seed=recipe.seed, strength=strength)
     specs = plan(dataclasses.asdict(size), options)
     say(f"rendering {len(specs)} SynthFER clips")
     manifest = work / "synthfer" / "manifest.parquet"
@@ -85,7 +86,10 @@ def synthfer_clips(
         manifest = generate(specs, work / "synthfer", options=options, overwrite=True)
     timed("render", started)
     started = time.monotonic()
-    clips = ClipOptions(sampling=Sampling(frames=recipe.transform.frames), scene="whole" if scene else "none")
+    clips = ClipOptions(
+        sampling=Sampling(frames=recipe.transform.frames), scene="whole" if preset == "scene" else "none",
+        flow="tvl1" if preset == "micro" else "none",
+    )  # fmt: skip
     summary = preprocess(manifest, work / "clips", clips, resume=True)
     for failure in summary.failed:  # now and then a head stands half out of the picture
         say(f"left out: {failure.clip_id}: {failure.reason}")
@@ -96,7 +100,7 @@ def synthfer_clips(
     timed("preprocess", started)
     started = time.monotonic()
     aus = extract_aus(summary.store, work / "aus", resume=True)
-    priors = compute_priors(aus.store, list(SYNTHETIC_CULTURES))
+    priors = compute_priors(aus.store, list(groups_of(preset)))
     priors.write(work / "priors.json")
     timed("action units and priors", started)
     subjects: dict[str, set[str]] = {}

@@ -189,6 +189,21 @@ def test_the_polarity_of_a_scene_is_seen_without_its_face() -> None:
         draw_scene("gloomy", SCENE_SIZE, rng)
 
 
+def test_paint_tells_the_group_by_colour_and_not_by_grey(door: Identity) -> None:
+    """What optical flow is computed of must not tell the group."""
+    shown = {}
+    for culture in ("A", "B"):
+        spec = ClipSpec("c", door.subject, culture, ("Sad",), 3, "micro", strength=1.0, fps=200, seconds=0.3)
+        shown[culture] = images(render([make_take(spec, door)], np.array([[0]])))[0]
+    x, y = (shown["A"].shape[0] // 2,) * 2
+    cheeks = [image[y - 30 : y + 30, x - 40 : x + 40].reshape(-1, 3).mean(0) for image in shown.values()]
+    assert (np.abs(cheeks[0] - cheeks[1]) > (50, 30, 20)).all()
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(int) for image in shown.values()]
+    apart = np.abs(grey[0] - grey[1])
+    assert np.median(apart) <= 1
+    assert apart.mean() < 1.5, "bright skin that the light drives to white"
+
+
 def test_a_face_is_found_in_a_scene_at_its_size(finder: FaceFinder) -> None:
     specs = plan({"test": 8}, SynthOptions("scene"))
     for spec, batch in zip(specs, iter_batches(specs, 1, frames=2), strict=True):
@@ -199,10 +214,11 @@ def test_a_face_is_found_in_a_scene_at_its_size(finder: FaceFinder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "columns", "shape"), [("balanced", 7, 1.0), ("micro", 12, 1.0), ("scene", 7, 216 / 384)]
+    ("preset", "rows", "columns", "shape"),
+    [("balanced", 4, 7, 1.0), ("micro", 2, 12, 1.0), ("scene", 4, 7, 216 / 384)],
 )
-def test_contact_sheets(preset: str, columns: int, shape: float) -> None:
+def test_contact_sheets(preset: str, rows: int, columns: int, shape: float) -> None:
     sheet = contact_sheet(SynthOptions(preset))
-    assert sheet.shape == (26 + 4 * (round(192 * shape) + 2), 60 + columns * 194, 3)
+    assert sheet.shape == (26 + rows * (round(192 * shape) + 2), 60 + columns * 194, 3)
     tiles = sheet[26:, 60:]
     assert tiles.std() > 30

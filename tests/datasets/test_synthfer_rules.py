@@ -9,6 +9,7 @@ import pytest
 
 from ray_fer.datasets.synthfer import ClipSpec
 from ray_fer.datasets.synthfer.identities import plain_subject
+from ray_fer.datasets.synthfer.micro_rules import MICRO_GROUPS, micro_display
 from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS
 from ray_fer.datasets.synthfer.rules import (
     PROTOTYPES,
@@ -204,3 +205,63 @@ def test_neutral_clips_have_no_onset() -> None:
 def test_groups_differ_in_timing() -> None:
     onsets = {c: np.mean([trajectory(clip("Happy", c, 0.5, s)).parts[0].onset for s in range(30)]) for c in "ACD"}
     assert onsets["C"] < onsets["A"] < onsets["D"]
+
+
+def looks(strength: float) -> dict[tuple[object, ...], set[tuple[str, str]]]:
+    """(group, label) of each look of a micro-expression."""
+    found: dict[tuple[object, ...], set[tuple[str, str]]] = {}
+    for (expression, label), culture in product(MICRO_LABELS.items(), MICRO_GROUPS):
+        shown = micro_display(expression, culture, strength)
+        found.setdefault((*shown.pattern.round(4).tolist(), shown.asymmetry), set()).add((culture, label))
+    return found
+
+
+def test_groups_of_micro_expressions_are_alike_at_strength_0() -> None:
+    for expression in MICRO_LABELS:
+        one, other = (micro_display(expression, culture, 0.0) for culture in MICRO_GROUPS)
+        np.testing.assert_array_equal(one.pattern, other.pattern)
+        np.testing.assert_array_equal(one.pattern, prototype(expression))
+        assert one.asymmetry == other.asymmetry == 0
+    with pytest.raises(ValueError, match="unknown group of SynthFER's micro-expressions 'C'"):
+        micro_display("Happy", "C", 0.5)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.25, 0.5, 0.9, 1.0])
+def test_within_a_group_no_look_of_a_micro_expression_means_two_things(strength: float) -> None:
+    for meanings in looks(strength).values():
+        for culture in MICRO_GROUPS:
+            assert len({label for group, label in meanings if group == culture}) <= 1
+        if strength < 1:
+            assert len({label for _, label in meanings}) == 1
+
+
+def test_at_strength_1_a_one_sided_smile_and_raised_brows_mean_two_things() -> None:
+    """As EthnicMER's authors saw it: AU12 on one side in one group, surprise above in one and below in the other."""
+    shared = [meanings for meanings in looks(1.0).values() if len({label for _, label in meanings}) > 1]
+    assert sorted(map(sorted, shared)) == [
+        [("A", "Negative"), ("B", "Positive")], [("A", "Surprise"), ("B", "Negative")]
+    ]  # fmt: skip
+    left, right = (getattr(trajectory(micro("Happy", "B")), side)[:, AU_NAMES.index("AU12")] for side in SIDES)
+    assert left.max() > 0.25
+    assert right.max() == 0
+    two_sided = trajectory(micro("Happy", "A"))
+    np.testing.assert_array_equal(two_sided.left, two_sided.right)
+    jaw, brow = AU_NAMES.index("AU26"), AU_NAMES.index("AU01")
+    for culture, moved, still in (("A", brow, jaw), ("B", jaw, brow)):
+        peak = trajectory(micro("Surprise", culture)).parts[0].peak
+        assert peak[moved] > 0.1
+        assert peak[still] == 0
+
+
+def test_what_a_model_that_cannot_tell_the_groups_of_micro_expressions_can_reach() -> None:
+    """By hand: half of Positive against a quarter of Negative, half of Surprise against an eighth of Negative."""
+    cells = {Cell(MICRO_LABELS[e], e, culture): 24 for e, culture in product(MICRO_LABELS, MICRO_GROUPS)}
+    assert agnostic_ceiling_uar(cells, 1.0, micro_display) == pytest.approx((1 + 1 + 1 - 1 / 4 - 1 / 8) / 3)
+    assert agnostic_ceiling_uar(cells, 0.5, micro_display) == 1.0
+
+
+SIDES = ("left", "right")
+
+
+def micro(expression: str, culture: str) -> ClipSpec:
+    return ClipSpec("c", NOBODY, culture, (expression,), 5, "micro", strength=1.0, fps=200, seconds=0.5)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ray_fer.datasets.synthfer.geometry import CANVAS, EYE_DISTANCE, eye_centres
+from ray_fer.datasets.synthfer.geometry import CANVAS, EYE_DISTANCE, FACE_OVAL, eye_centres
 from ray_fer.datasets.synthfer.identities import Identity
+from ray_fer.datasets.synthfer.micro_rules import PAINT
 from ray_fer.datasets.synthfer.scene import draw_scene
 from ray_fer.datasets.synthfer.specs import ClipSpec
 from ray_fer.datasets.synthfer.trajectory import Trajectory, trajectory
@@ -54,7 +55,8 @@ def make_take(spec: ClipSpec, identity: Identity) -> Take:
     drift, gradient = _light(spec, rng)
     blur = np.maximum(rng.uniform(0, 1.0, 2), 0.05)
     cast = np.append(rng.uniform(0.95, 1.05, 3), 1.0).astype(np.float32)
-    canvas = np.stack([cv2.GaussianBlur(layer, (0, 0), *blur) for layer in identity.canvas]) * cast[:, None, None]
+    bare = identity.canvas if spec.preset != "micro" else _painted(identity, PAINT[spec.culture])
+    canvas = np.stack([cv2.GaussianBlur(layer, (0, 0), *blur) for layer in bare]) * cast[:, None, None]
     coarse = rng.standard_normal((GRAIN // 2, GRAIN // 2), np.float32)  # neighbouring pixels of a sensor are alike
     grain = cv2.resize(coarse * rng.uniform(1.0, 4.0), (GRAIN, GRAIN), interpolation=cv2.INTER_LINEAR)
     offsets = rng.integers(0, (GRAIN - height + 1, GRAIN - width + 1), (spec.frames, 2))
@@ -67,6 +69,17 @@ def make_take(spec: ClipSpec, identity: Identity) -> Take:
         None if spec.polarity is None else draw_scene(spec.polarity, spec.size, rng),
         grain.astype(np.float32), offsets, crf,
     )  # fmt: skip
+
+
+def _painted(identity: Identity, paint: tuple[float, float, float]) -> np.ndarray:
+    """The identity's canvas [4,320,320] with `paint` on the skin, which leaves its grey values as they are."""
+    mask = np.zeros((CANVAS, CANVAS), np.uint8)
+    cv2.fillPoly(mask, [np.round(identity.landmarks[FACE_OVAL, :2]).astype(np.int32)], 255)
+    skin = cv2.GaussianBlur(mask, (0, 0), 4).astype(np.float32) / 255
+    colours, seen = np.array(paint, np.float32)[:, None, None], identity.canvas[:3]
+    # A channel that is cut off at its end would change the grey value, so dark and bright skin takes less paint.
+    room = np.where(colours > 0, (255 - seen) / colours, seen / -colours).min(0).clip(0, 1)
+    return np.concatenate([seen + colours * skin * room, identity.canvas[3:]])
 
 
 def _head_motion(spec: ClipSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

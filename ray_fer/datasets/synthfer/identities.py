@@ -57,10 +57,11 @@ class Identity:
     lip_moves: np.ndarray
 
 
-def make_subjects(split: str, count: int, photos: Mapping[str, Photo], seed: int) -> list[Subject]:
+def make_subjects(split: str, count: int, photos: Mapping[str, Photo], seed: int, groups: int = 4) -> list[Subject]:
     """Recipes `<split>-000` ... of `count` persons from the photographs of one split, by name.
 
-    Four subjects in a row share their photographs, so that four groups that take turns have the same mix of faces.
+    As many subjects in a row as there are `groups` share their photographs, so that groups that take turns have the
+    same mix of faces.
     Half of the subjects are blends, where the split has two photographs that can be blended.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), 11])
@@ -71,7 +72,7 @@ def make_subjects(split: str, count: int, photos: Mapping[str, Photo], seed: int
     pairs = [pairs[i] for i in rng.permutation(len(pairs))]
     subjects = []
     for number in range(count):
-        turn = number // 4
+        turn = number // groups
         blended = bool(pairs) and turn % 2 == 1
         chosen = pairs[turn // 2 % len(pairs)] if blended else (singles[turn // 2 % len(singles)],)
         if not pairs:

@@ -12,7 +12,16 @@ import numpy as np
 from ray_fer.datasets.synthfer.identities import Subject, make_subjects
 from ray_fer.datasets.synthfer.photos import SPLITS, folder_splits, load_photos, packaged_splits
 from ray_fer.datasets.synthfer.rules import check_strength
-from ray_fer.datasets.synthfer.specs import FPS, MICRO_FPS, MICRO_LABELS, POLARITIES, PRESETS, SECONDS, ClipSpec
+from ray_fer.datasets.synthfer.specs import (
+    FPS,
+    MICRO_FPS,
+    MICRO_LABELS,
+    POLARITIES,
+    PRESETS,
+    SECONDS,
+    ClipSpec,
+    groups_of,
+)
 from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES, index_of
 
 GCCFER_COUNTS: tuple[tuple[int, ...], ...] = (
@@ -117,18 +126,21 @@ def apportion(weights: np.ndarray, total: int) -> np.ndarray:
 
 
 def subjects_for(split: str, clips: int, options: SynthOptions) -> list[Subject]:
-    """The subjects of one split, those of group g at positions g, g+4, g+8 and so on.
+    """The subjects of one split: of n groups, those of group g at positions g, g+n, g+2n and so on.
 
-    About seven clips for each and at least four in every group; micro-expressions have fewer subjects with more clips.
+    About seven clips for each and at least four in every group; of micro-expressions eight clips for each, and more
+    once there are as many subjects as in CASME II and SAMM (54: EthnicMER, Table I).
     """
-    per_group = np.clip(-(-clips // 28), 4, 24) if options.preset != "micro" else np.clip(round(clips / 36), 1, 24)
-    return make_subjects(split, 4 * int(per_group), load_photos(options.photos()[split]), options.seed)
+    groups = len(groups_of(options.preset))
+    per_group = np.clip(-(-clips // 28), 4, 24) if options.preset != "micro" else np.clip(round(clips / 16), 1, 27)
+    return make_subjects(split, groups * int(per_group), load_photos(options.photos()[split]), options.seed, groups)
 
 
 def _plan_split(clips: int, split: str, options: SynthOptions) -> list[ClipSpec]:
     rng = np.random.default_rng([options.seed, SPLITS.index(split)])
     subjects = subjects_for(split, clips, options)
-    faces = len(subjects) // 4  # subjects 4 k to 4 k + 3 share their photographs, one for each group
+    groups = groups_of(options.preset)
+    faces = len(subjects) // len(groups)  # one subject of each group has the same photographs
     cells = _cells(clips, options.preset, rng)
     specs = []
     for number, expression in enumerate(EXPRESSIONS):
@@ -137,19 +149,19 @@ def _plan_split(clips: int, split: str, options: SynthOptions) -> list[ClipSpec]
         face = round(number * faces / len(EXPRESSIONS))
         for group, count in enumerate(cells[:, number].tolist()):
             for _ in range(count):
-                subject = subjects[4 * (face % faces) + group]
-                specs.append(_spec(subject, SYNTHETIC_CULTURES[group], expression, options, rng))
+                subject = subjects[len(groups) * (face % faces) + group]
+                specs.append(_spec(subject, groups[group], expression, options, rng))
                 face += 1
     order = rng.permutation(len(specs))
     return [replace(specs[at], clip_id=f"synth_{split}_{number:05d}") for number, at in enumerate(order)]
 
 
 def _cells(clips: int, preset: str, rng: np.random.Generator) -> np.ndarray:
-    """Clips of each group and expression, int [4,7]."""
+    """Clips of each group and expression, int [groups,7]."""
     if preset == "gccfer":
         return apportion(np.array(GCCFER_COUNTS), clips)
     allowed = [number for number, e in enumerate(EXPRESSIONS) if preset != "micro" or e in MICRO_LABELS]
-    groups = len(SYNTHETIC_CULTURES)
+    groups = len(groups_of(preset))
     expressions, order = rng.permutation(allowed), rng.permutation(groups)
     cells = np.zeros((groups, len(EXPRESSIONS)), int)
     turn = math.lcm(len(expressions), groups)

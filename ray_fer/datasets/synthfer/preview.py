@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,8 @@ from ray_fer.datasets.synthfer.identities import build_identity
 from ray_fer.datasets.synthfer.photos import load_photos
 from ray_fer.datasets.synthfer.plan import SynthOptions, plan, subjects_for
 from ray_fer.datasets.synthfer.renderer import render
-from ray_fer.datasets.synthfer.specs import ClipSpec
+from ray_fer.datasets.synthfer.specs import ClipSpec, groups_of
 from ray_fer.datasets.synthfer.trajectory import trajectory
-from ray_fer.labels import SYNTHETIC_CULTURES
 
 _MARGIN_LEFT, _MARGIN_TOP, _GAP = 60, 26, 2
 _TILE_WIDTH = 192
@@ -38,7 +38,7 @@ def contact_sheet(options: SynthOptions) -> np.ndarray:
     specs = plan({"train": 28 * 4}, options)
     subjects = subjects_for("train", 28 * 4, options)
     rows = []
-    for group, culture in enumerate(SYNTHETIC_CULTURES):
+    for group, culture in enumerate(groups_of(options.preset)):
         subject = subjects[(5 * group) % len(subjects)]
         identity = build_identity(subject, load_photos(subject.photos), options.preset == "scene")
         cells = {spec.expressions[0]: spec for spec in specs if spec.culture == culture}
@@ -49,7 +49,7 @@ def contact_sheet(options: SynthOptions) -> np.ndarray:
             for name, frame in _moments(spec):
                 tiles[name] = render([take], np.array([[frame]]))[0, 0].permute(1, 2, 0).numpy()
         rows.append(tiles)
-    return _sheet(rows)
+    return _sheet(rows, groups_of(options.preset))
 
 
 def _moments(spec: ClipSpec) -> list[tuple[str, int]]:
@@ -61,7 +61,7 @@ def _moments(spec: ClipSpec) -> list[tuple[str, int]]:
     return [(part.expression, apex)]
 
 
-def _sheet(rows: list[dict[str, np.ndarray]]) -> np.ndarray:
+def _sheet(rows: list[dict[str, np.ndarray]], groups: Sequence[str]) -> np.ndarray:
     first = next(iter(rows[0].values()))
     height = round(_TILE_WIDTH * first.shape[0] / first.shape[1])
     titles = list(rows[0])
@@ -70,7 +70,7 @@ def _sheet(rows: list[dict[str, np.ndarray]]) -> np.ndarray:
     )
     for column, title in enumerate(titles):
         _write(sheet, title, (_MARGIN_LEFT + column * (_TILE_WIDTH + _GAP) + 4, 18))
-    for number, (culture, tiles) in enumerate(zip(SYNTHETIC_CULTURES, rows, strict=True)):
+    for number, (culture, tiles) in enumerate(zip(groups, rows, strict=True)):
         top = _MARGIN_TOP + number * (height + _GAP)
         _write(sheet, culture, (20, top + height // 2))
         for column, title in enumerate(titles):

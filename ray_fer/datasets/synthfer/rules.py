@@ -14,7 +14,7 @@ A model that does not know the group cannot do better than `agnostic_ceiling_uar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -146,8 +146,12 @@ class Cell:
     context: str | None = None
 
 
-def agnostic_ceiling_uar(counts: Mapping[Cell, int], strength: float) -> float:
+def agnostic_ceiling_uar(
+    counts: Mapping[Cell, int], strength: float, shown_by: Callable[[str, str, float], Display] = display
+) -> float:
     """Highest unweighted average recall that a model can reach without knowing the group, in 0..1.
+
+    `shown_by` are the rules: (expression, group, strength) to what is shown.
 
     A look (pattern and context) that several cells share is best given to the label whose recall gains most:
     UAR = 1/L sum over looks of max over l of the share of l's clips that look so. Below strength 1 all patterns still
@@ -160,7 +164,7 @@ def agnostic_ceiling_uar(counts: Mapping[Cell, int], strength: float) -> float:
     for cell, count in counts.items():
         if count == 0:
             continue
-        shown = display(cell.expression, cell.culture, strength)
+        shown = shown_by(cell.expression, cell.culture, strength)
         look = (
             *shown.pattern.round(6).tolist(), *shown.accent.round(6).tolist(), shown.asymmetry, shown.delay,
             cell.context,

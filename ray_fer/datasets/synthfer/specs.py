@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ray_fer.datasets.synthfer.geometry import FRAME
 from ray_fer.datasets.synthfer.identities import Subject
+from ray_fer.datasets.synthfer.micro_rules import MICRO_GROUPS, micro_display
+from ray_fer.datasets.synthfer.rules import Display, display
+from ray_fer.labels import SYNTHETIC_CULTURES
 
 PRESETS = ("balanced", "gccfer", "micro", "scene")
 
@@ -25,6 +29,16 @@ MICRO_LABELS = {
 
 POLARITIES = ("positive", "neutral", "negative")
 """What a scene suggests."""
+
+
+def groups_of(preset: str) -> tuple[str, ...]:
+    """The groups that the people of a preset belong to."""
+    return MICRO_GROUPS if preset == "micro" else SYNTHETIC_CULTURES
+
+
+def rules_of(preset: str) -> Callable[[str, str, float], Display]:
+    """How a group shows an expression at a strength."""
+    return micro_display if preset == "micro" else display
 
 
 @dataclass(frozen=True)

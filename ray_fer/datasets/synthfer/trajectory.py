@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ray_fer.datasets.synthfer.geometry import smoothstep
-from ray_fer.datasets.synthfer.rules import Display, display
-from ray_fer.datasets.synthfer.specs import ClipSpec
+from ray_fer.datasets.synthfer.rules import Display
+from ray_fer.datasets.synthfer.specs import ClipSpec, rules_of
 from ray_fer.labels import AU_NAMES
 
 MAX_AU = 1.3
@@ -49,10 +49,11 @@ class Trajectory:
 def trajectory(spec: ClipSpec) -> Trajectory:
     """The planted AUs of one clip; the same spec gives the same numbers."""
     rng = np.random.default_rng([spec.seed, 1])
+    shown_by = rules_of(spec.preset)
     draw = _draw_micro if spec.preset == "micro" else _draw_macro
     lefts, rights, parts = [], [], []
     for position, expression in enumerate(spec.expressions):
-        shown = display(expression, spec.culture, spec.strength)
+        shown = shown_by(expression, spec.culture, spec.strength)
         peak, curve, rest = draw(spec, shown, rng)
         # Kept below the limit of either side, so that what is written down is what is drawn.
         peak = np.minimum(peak, np.maximum(MAX_AU / (1 + abs(shown.asymmetry)) - shown.accent, 0))

@@ -12,19 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_fer.datasets.manifest import Clip
+from ray_fer.datasets.synthfer.micro_rules import PAINT
 from ray_fer.datasets.synthfer.plan import GCCFER_COUNTS, SynthOptions
 from ray_fer.datasets.synthfer.rules import (
     DISPLAY_RULES,
     PROTOTYPES,
     TRIPLES,
     Cell,
+    Display,
     agnostic_ceiling_uar,
-    display,
     shown_as,
 )
-from ray_fer.datasets.synthfer.specs import ClipSpec
+from ray_fer.datasets.synthfer.specs import ClipSpec, groups_of, rules_of
 from ray_fer.datasets.synthfer.trajectory import trajectory
-from ray_fer.labels import AU_NAMES, EXPRESSIONS, SYNTHETIC_CULTURES
+from ray_fer.labels import AU_NAMES, EXPRESSIONS
 
 _FRAMES_OF_AUS = pa.list_(pa.list_(pa.float32()))
 SCHEMA = pa.schema(
@@ -124,34 +125,39 @@ def planted_rules(specs: Sequence[ClipSpec], options: SynthOptions | None = None
         "strength": strength,
         "options": None if options is None else options.as_json(),
         "agnostic_ceiling_uar": {
-            split: round(agnostic_ceiling_uar(found, strength), 6) for split, found in cells.items()
+            split: round(agnostic_ceiling_uar(found, strength, rules_of(preset)), 6) for split, found in cells.items()
         },
         "au_names": list(AU_NAMES),
         "prototypes": PROTOTYPES,
-        "triples": [list(triple) for triple in TRIPLES],
-        "groups": {culture: _group(culture, strength) for culture in SYNTHETIC_CULTURES},
+        "groups": {culture: _group(culture, preset, strength) for culture in groups_of(preset)},
         "clips": clips,
         "subjects": subjects,
     }
+    if preset != "micro":
+        truth["triples"] = [list(triple) for triple in TRIPLES]
     if preset == "gccfer":
-        truth["sizes_of_table_ii"] = dict(zip(SYNTHETIC_CULTURES, map(sum, GCCFER_COUNTS), strict=True))
+        truth["sizes_of_table_ii"] = dict(zip(groups_of(preset), map(sum, GCCFER_COUNTS), strict=True))
     return truth
 
 
-def _group(culture: str, strength: float) -> dict[str, object]:
-    """One group: its rules at full strength, and what each expression looks like at this one."""
+def _group(culture: str, preset: str, strength: float) -> dict[str, object]:
+    """One group: what each expression looks like at this strength, and what tells the group, or its rules at 1."""
+    shown = {name: _look(rules_of(preset)(name, culture, strength)) for name in EXPRESSIONS}
+    if preset == "micro":
+        return {"paint_rgb": list(PAINT[culture]), "expressions": shown}
     rules = DISPLAY_RULES[culture]
-    shown = {}
-    for expression in EXPRESSIONS:
-        look = display(expression, culture, strength)
-        shown[expression] = {
-            "peak": _named(look.pattern), "rest": _named(look.accent), "asymmetry": round(look.asymmetry, 4),
-            "delay_s": round(look.delay, 4), "rise_factor": round(look.rise, 4),
-            "prototype_at_strength_1": shown_as(expression, culture),
-        }  # fmt: skip
+    for expression, look in shown.items():
+        look["prototype_at_strength_1"] = shown_as(expression, culture)
     return {
         "gains": _named(rules.gain_vector()), "rest": _named(rules.accent_vector()), "asymmetry": rules.asymmetry,
         "delay_s": rules.delay, "rise_factor": rules.rise, "rotation": list(rules.rotation), "expressions": shown,
+    }  # fmt: skip
+
+
+def _look(look: Display) -> dict[str, object]:
+    return {
+        "peak": _named(look.pattern), "rest": _named(look.accent), "asymmetry": round(look.asymmetry, 4),
+        "delay_s": round(look.delay, 4), "rise_factor": round(look.rise, 4),
     }  # fmt: skip
 
 

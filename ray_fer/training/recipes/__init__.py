@@ -7,14 +7,14 @@ from collections.abc import Callable
 from ray_fer.training.recipe import Recipe
 from ray_fer.training.recipes.baselines import BASELINES
 from ray_fer.training.recipes.cafer import cafer, cafer_quick, cafer_small
-from ray_fer.training.recipes.ethnicmer import ethnicmer
+from ray_fer.training.recipes.ethnicmer import ethnicmer, ethnicmer_quick, ethnicmer_small
 from ray_fer.training.recipes.hdf import hdf, hdf_quick, hdf_small
 from ray_fer.training.recipes.multidataset import multidataset
 from ray_fer.training.recipes.ous import ous, ous_quick, ous_small
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "cafer": cafer, "cafer-small": cafer_small, "cafer-quick": cafer_quick,
-    "ethnicmer": ethnicmer,
+    "ethnicmer": ethnicmer, "ethnicmer-small": ethnicmer_small, "ethnicmer-quick": ethnicmer_quick,
     "hdf": hdf, "hdf-small": hdf_small, "hdf-quick": hdf_quick,
     "ous": ous, "ous-small": ous_small, "ous-quick": ous_quick, "multidataset": multidataset,
     **BASELINES,
