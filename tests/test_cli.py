@@ -122,8 +122,8 @@ def test_unknown_flags_and_values(arguments: list[str]) -> None:
         (["recipes", "sota"], "expected one of cafer"),
         (["reproduce", "cafer-figure-7"], "give TABLE, --data and --output; `ray-fer reproduce --list`"),
         (
-            ["reproduce", "eila-table-5", "--data", "x", "-o", "y"],
-            "`ray-fer train --recipe multidataset --sweep` does for all rows",
+            ["reproduce", "eila-table-5", "--data", "synthfer", "-o", "y"],
+            "SynthFER has none; give --data a clip store that holds eila, fer2013, sfew",
         ),
         (["reproduce", "cafer-figure-7", "--data", "/absent", "-o", "y"], "/absent: no such clip store"),
         (["crossval", "x", "-o", "y", "--protocol", "megc"], "expected folds, loso, fixed, or a number"),
@@ -167,6 +167,9 @@ def test_reproduce_lists_what_can_be_made() -> None:
     assert listed["cafer-figure-7"]["rows"][1] == "Global prior"
     assert all("ethnicmer is not among" in one for one in listed["ethnicmer-table-5"]["refused"].values())
     assert listed["hdf-table-3"]["rows"] == ["a", "b", "c", "d"]
+    assert listed["eila-table-5"]["rows"][2] == "SFEW + 10% EiLA"
+    assert len(listed["eila-table-3"]["rows"]) == 11
+    assert listed["ethnicmer-table-4"]["rows"][2] == "Mixed to Mixed"
     shown = run("reproduce", "--list").stdout
     assert "cafer-figure-7       DFEW, 5-fold: Granularity" in shown
     assert "nothing of it can be made with this version" in shown

@@ -31,7 +31,7 @@ from ray_fer.errors import exit_on_bad_input
 def reproduce(
     table: Annotated[str | None, typer.Argument(help="such as cafer-table-3; --list names them")] = None,
     data: Annotated[
-        str | None, typer.Option(help="clip store of the table's dataset, or 'synthfer' to render a small SynthFER")
+        str | None, typer.Option(help="clip store of the table's datasets, or 'synthfer' to render a small SynthFER")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="folder for systems and tables, shared by all nodes")
@@ -85,6 +85,14 @@ def reproduce(
     ray-fer reproduce cafer-table-4 --data dfew-clips --aus dfew-aus -o repro --set gpus_per_worker=1
 
     ray-fer reproduce cafer-figure-6 --data dfew-clips --aus dfew-aus -o repro --rows CA-FER --seeds 1,2,3
+
+    ray-fer reproduce eila-table-5 --data stills -o repro --set pretrained=resnet50v2_notop.h5
+
+    ray-fer reproduce ethnicmer-table-4 --data micro-clips -o repro --set pretrained=resnet18-f37072fd.pth
+
+    Mixtures of datasets (eila-table-3, -5 and -6) are drawn from one clip store that holds EiLA, SFEW and FER2013, and
+    trained side by side. The prima facie study (ethnicmer-table-4) trains no model: it needs clips with optical flow,
+    and takes --set pretrained=FILE, subjects, draws and trees.
 
     On SynthFER nothing compares to the papers: its table has our figures alone, for each strength of the planted
     differences between culture groups, what each system gains over the culture-agnostic one, and a plot. Without

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_fer.evaluation.groups import group_report
-from ray_fer.evaluation.metrics import classification_metrics
+from ray_fer.evaluation.metrics import classification_metrics, cross_entropy
 from ray_fer.evaluation.predictions import Predictions, joined
 
 MEASURES = {
     "uar": "UAR", "war": "WAR", "macro_f1": "macro F1", "weighted_f1": "weighted F1", "f1": "F1", "recall": "recall",
-    "precision": "precision", "std": "SD of WAR over cultures", "count": "clips",
+    "precision": "precision", "loss": "cross-entropy", "std": "SD of WAR over cultures", "count": "clips",
 }  # fmt: skip
 """The measures of published tables that there is a figure for here, with their names."""
 _BY_FOLD = ("uar", "war", "macro_f1")
-_OF_CLIPS = (*_BY_FOLD, "weighted_f1", "count")
+_OF_CLIPS = (*_BY_FOLD, "weighted_f1", "loss", "count")
 _OF_CLASS = {"recall": "recall", "precision": "precision", "f1": "f1", "count": "support"}
 
 Figure = tuple[float | None, float | None]
@@ -45,7 +45,8 @@ class Measured:
         return any(len(folds) > 1 for folds in self.seeds.values())
 
     def figure(self, measure: str, of: str | None = None) -> Figure:
-        """One of `MEASURES` for all clips, or for those `of` one class or culture; shares are from 0 to 1.
+        """One of `MEASURES` for all clips, or for those `of` one class or culture; shares are from 0 to 1, the loss
+        is in nats.
 
         UAR, WAR and macro F1 of all clips are means over folds with their standard deviation (n-1), except under loso,
         where a subject may lack a class; all else is of the pooled answers of all folds. Of several seeds it is the
@@ -87,7 +88,11 @@ class Measured:
         if of in pooled.classes:
             return _metrics(pooled)[_OF_CLASS[measure]][of] if measure in _OF_CLASS else None, None
         mine = pooled if of is None else pooled.select([name == of for name in pooled.column("culture")])
-        return _metrics(mine)[measure] if measure in _OF_CLIPS and len(mine) else None, None
+        if measure not in _OF_CLIPS or not len(mine):
+            return None, None
+        if measure == "loss":
+            return cross_entropy(mine.probabilities, mine.truth), None
+        return _metrics(mine)[measure], None
 
 
 def _metrics(predictions: Predictions) -> dict[str, Any]:

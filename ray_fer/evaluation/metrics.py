@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+_LEAST_PROBABILITY = 1e-7
+
 
 def classification_metrics(truth: np.ndarray, predicted: np.ndarray, classes: list[str]) -> dict[str, Any]:
     """Figures of integer labels [N], all of them shares from 0 to 1; ready for JSON.
@@ -48,6 +50,16 @@ def classification_metrics(truth: np.ndarray, predicted: np.ndarray, classes: li
         "support": {name: int(value) for name, value in zip(classes, support, strict=True)},
         "confusion": matrix.tolist(),
     }
+
+
+def cross_entropy(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Mean of -ln of what the true classes got, in nats: probabilities [N,C] and class indices [N] (EiLA, Table 5).
+
+    Probabilities below 1e-7 count as that, as in Keras. Raises ValueError when there is nothing to score.
+    """
+    check_labels(truth, truth, probabilities.shape[1])
+    true = probabilities[np.arange(len(truth)), truth]
+    return float(-np.log(np.clip(true, _LEAST_PROBABILITY, 1)).mean())
 
 
 def check_labels(truth: np.ndarray, predicted: np.ndarray, classes: int) -> None:

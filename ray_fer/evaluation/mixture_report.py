@@ -48,15 +48,18 @@ def markdown(content: Mapping[str, Any]) -> str:
         ]
         cells.append(_cell([one["std"] for one in runs], 100.0, 2, known.get("%Std")))
         lines.append(f"| {' | '.join([name, *cells])} |")
-    recipe = content["recipe"]
-    phases = " + ".join(map(str, recipe["epochs"]))
-    start = ", ".join(recipe["weights"]) or "random weights"
     lines += [
-        "", f"- Tested on {content['target']} alone. Recipe {recipe['name']}: {phases} epochs, from {start}.",
+        "", f"- Tested on {content['target']} alone. {trained_words(content['recipe'])}",
         "- In brackets: as printed in Tables 5 and 6, where there is such a row. The paper trained once.",
         "- The deviation is that of the groups' accuracies, divided by their number less one.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def trained_words(recipe: Mapping[str, Any]) -> str:
+    """A sentence on how all rows were trained; `recipe` is what `training.mixtures.described` gave."""
+    phases = " + ".join(map(str, recipe["epochs"]))
+    return f"Recipe {recipe['name']}: {phases} epochs, from {', '.join(recipe['weights']) or 'random weights'}."
 
 
 def sweep_figure(content: Mapping[str, Any]) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,36 @@ class StudyOptions:
             raise ValueError(f"{self.draws} draws of forests of {self.trees} trees: give 1 or more of each")
 
 
-def study(options: StudyOptions, progress: Callable[[int, int], None] = lambda _done, _all: None) -> dict[str, Any]:
+def study(
+    options: StudyOptions,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    session: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> dict[str, Any]:
     """Table IV on these clips, on the current Ray: what `summarised` gives, the options and the clips left out.
 
-    Raises ValueError for clips that do not allow it, FileNotFoundError for weights that are not there.
+    `session` is opened around the draws, which need Ray, once the clips are known to allow them. Raises ValueError for
+    clips that do not, FileNotFoundError for weights that are not there.
     """
     options.check()
     index, left_out = usable(read_index(options.store), options)
     material = flow_material(index, options)
     check_size(material, options.subjects)
+    with session():
+        draws = _drawn(material, options, progress)
+    members = material.members()
+    return {
+        **summarised(draws),
+        "subjects": {name: len(one) for name, one in members.items()}, "drawn": options.subjects,
+        "clips": {name: material.groups.count(name) for name in members}, "left_out": left_out,
+        "negative": int(material.negative.sum()), "trees": options.trees, "seed": options.seed,
+        "features": "ResNet-18, drawn at random" if options.pretrained is None else f"ResNet-18, {options.pretrained}",
+    }  # fmt: skip
+
+
+def _drawn(
+    material: Material, options: StudyOptions, progress: Callable[[int, int], None]
+) -> list[dict[str, list[float]]]:
+    """`one_draw` of each seed, in their order."""
     shared = ray.put(material)
     task = ray.remote(num_cpus=1)(one_draw)
     waiting = {
@@ -66,14 +88,7 @@ def study(options: StudyOptions, progress: Callable[[int, int], None] = lambda _
         (done,), _ = ray.wait(list(waiting), num_returns=1)
         found[waiting.pop(done)] = ray.get(done)
         progress(len(found), options.draws)
-    members = material.members()
-    return {
-        **summarised([found[number] for number in sorted(found)]),
-        "subjects": {name: len(one) for name, one in members.items()}, "drawn": options.subjects,
-        "clips": {name: material.groups.count(name) for name in members}, "left_out": left_out,
-        "negative": int(material.negative.sum()), "trees": options.trees, "seed": options.seed,
-        "features": "ResNet-18, drawn at random" if options.pretrained is None else f"ResNet-18, {options.pretrained}",
-    }  # fmt: skip
+    return [found[number] for number in sorted(found)]
 
 
 def usable(index: ClipIndex, options: StudyOptions) -> tuple[ClipIndex, dict[str, int]]:

@@ -32,8 +32,8 @@ class _Strict(BaseModel):
 
 
 class Column(_Strict):
-    """A column under its printed head. `of` is the class or group whose figure it is; `dataset` and `split` stand
-    where they are not the table's."""
+    """A column under its printed head. `of` is the class, group or split whose figure it is; `dataset` and `split`
+    stand where they are not the table's."""
 
     name: str
     measure: Measure

@@ -24,6 +24,7 @@ from ray_fer.evaluation.tables import (
     published_title,
 )
 
+COUNTED = "Here: clips of the clip store; those that preprocessing left out are not counted."
 TOTAL, TRAINING = "Total", "Training set"
 """Rows of a composition that are no culture: all clips, and those of split "train"."""
 _BESIDE = 4  # columns of figures from which "here", "published" and "difference" are blocks, or it gets too wide
@@ -62,14 +63,15 @@ def reproduced(
 ) -> Comparison:
     """`rows` of a table with what was `measured`, by the name of the row; `notes` say what is not in it and why."""
     own = own_figures(table, rows, measured, source)
-    made = _laid_out(table, rows, own, source)
+    made = laid_out(table, rows, own, source)
     made.notes += [*figure_notes(table, rows, measured, source), *notes]
     return made
 
 
 def can_count(table: PublishedTable) -> bool:
     """Whether `composition` can make it: a table of clips by expression."""
-    return table.kind == "composition" and any(one.measure == "count" and one.of for one in table.columns)
+    by_class = any(one.measure == "count" and one.of in table.protocol.classes for one in table.columns)
+    return table.kind == "composition" and by_class
 
 
 def composition(table: PublishedTable, clips: Sequence[Mapping[str, Any]], source: Source) -> Comparison:
@@ -85,25 +87,34 @@ def composition(table: PublishedTable, clips: Sequence[Mapping[str, Any]], sourc
         ]  # fmt: skip
         counts = {one.name: sum(one.of in (None, clip["label"]) for clip in mine) for one in table.columns}
         cells = {
-            _own_name(one, source): Cell(value=counts[one.name], decimals=0)
+            own_name(one, source): Cell(value=counts[one.name], decimals=0)
             for one in table.columns
             if one.measure == "count"
         }
         own.append((name, cells))
-    made = _laid_out(table, table.rows, own, source)
-    made.notes.append("Here: clips of the clip store; those that preprocessing left out are not counted.")
+    made = laid_out(table, table.rows, own, source)
+    made.notes.append(COUNTED)
     return made
 
 
 Own = list[tuple[str, dict[str, Cell]]]
-"""Row -> our figures, by `_own_name` of their column."""
+"""Row -> our figures, by `own_name` of their column."""
 
 
-def _own_name(column: Column, source: Source) -> str:
+def own_name(column: Column, source: Source) -> str:
     """The paper's name of a column, or ours: the paper's may hold a dataset that the figures are not of."""
     if source.published:
         return column.name
     return f"{column.of} {MEASURES[column.measure]}" if column.of else MEASURES[column.measure]
+
+
+def shown(column: Column, source: Source) -> tuple[float, int]:
+    """(factor, decimals) with which a figure of ours is shown: as the paper has it, or else as a percentage."""
+    if column.measure == "count":
+        return 1.0, 0
+    if column.measure == "loss" or (source.published and column.unit != "percent"):
+        return 1.0, column.decimals
+    return 100.0, 2
 
 
 def own_figures(table: PublishedTable, rows: Sequence[Row], measured: Mapping[str, Measured], source: Source) -> Own:
@@ -133,16 +144,16 @@ def _cells(table: PublishedTable, measured: Measured | None, part: str | None, s
         value, deviation = measured.figure(column.measure, column.of or part)
         if value is None:
             continue
-        scale, decimals = (1.0, column.decimals) if source.published and column.unit != "percent" else (100.0, 2)
-        if column.measure == "count":
-            scale, decimals = 1.0, 0
+        scale, decimals = shown(column, source)
         mark = TEST_FOLD if measured.on_test_fold and decimals else ""
         std = None if deviation is None else scale * deviation
-        cells[_own_name(column, source)] = Cell(value=scale * value, std=std, decimals=decimals, marks=mark)
+        cells[own_name(column, source)] = Cell(value=scale * value, std=std, decimals=decimals, marks=mark)
     return cells
 
 
-def _laid_out(table: PublishedTable, rows: Sequence[Row], own: Own, source: Source) -> Comparison:
+def laid_out(table: PublishedTable, rows: Sequence[Row], own: Own, source: Source) -> Comparison:
+    """Our figures of `rows` beside or above the published ones, or alone where these do not compare; no notes on how
+    ours came about."""
     if not source.published:
         return _alone(table, rows, own, source)
     figures = [column for column in table.columns if column.measure in MEASURES]
@@ -155,7 +166,7 @@ def _alone(table: PublishedTable, rows: Sequence[Row], own: Own, source: Source)
     title = "SynthFER (synthetic)" if source.synthetic else data
     names = dict.fromkeys(name for _, cells in own for name in cells)
     settings = {row.name: settings_words(row) for row in rows}
-    told = [] if table.kind in ("breakdown", "composition") else ["Settings"]
+    told = ["Settings"] if any(settings.values()) and table.kind not in ("breakdown", "composition") else []
     made = Comparison(f"{title}: the systems of {table.id}", ["Row", *told, *names])
     words = [{"Settings": Cell(settings[name])} if told else {} for name, _ in own]
     made.blocks.append(
@@ -163,7 +174,8 @@ def _alone(table: PublishedTable, rows: Sequence[Row], own: Own, source: Source)
     )
     made.notes.append(SYNTHETIC if source.synthetic else f"No published figure is here: {source.apart}.")
     if table.kind != "composition":
-        made.notes.append("Figures are percentages.")
+        loss = ", the cross-entropy is in nats" if any(one.measure == "loss" for one in table.columns) else ""
+        made.notes.append(f"Figures are percentages{loss}.")
     return made
 
 
@@ -246,5 +258,15 @@ def figure_notes(
         if table.protocol.clips is not None and counts - {table.protocol.clips}:
             listed = ", ".join(f"{count:.0f}" for count in sorted(filter(None, counts)))
             notes.append(f"Not the same clips: {listed} were tested here, {table.protocol.clips} in the paper.")
-        notes += published_notes(table, rows)
+        notes += [*_other_groups(table, measured), *published_notes(table, rows)]
     return notes
+
+
+def _other_groups(table: PublishedTable, measured: Mapping[str, Measured]) -> list[str]:
+    """A warning where a deviation over groups is of others than in the paper, which names them in its columns."""
+    if not any(column.measure == "std" for column in table.columns):
+        return []
+    theirs = sorted({column.of for column in table.columns if column.of and column.of not in table.protocol.classes})
+    ours = {tuple(one.cultures()) for one in measured.values()} - {tuple(theirs)}
+    return [f"Not the same groups: the deviation is over {', '.join(one) or 'none'} here, over {', '.join(theirs)} in "
+            "the paper." for one in sorted(ours)]  # fmt: skip

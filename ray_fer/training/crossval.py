@@ -76,13 +76,38 @@ def cross_validate(
     the others. Raises ValueError, FileNotFoundError or FileExistsError for what the user has to mend, before a trial is
     started.
     """
-    plan = plan or plan_cross_validation(options)
-    if options.priors is not None:
-        say(f"warning: {options.priors} is used for all folds, and holds what it was made from: test clips, too, if it "
-            "is of the whole dataset; --aus gives each fold profiles of its own training clips")  # fmt: skip
-    if options.overwrite:
-        _clear(options.output)
-    failed = run_trials(plan.trials, options.output, options.parallel, options.keeping, watch, say)
+    (outcome,) = side_by_side([(options, plan or plan_cross_validation(options))], watch, say)
+    return outcome
+
+
+def side_by_side(
+    jobs: Sequence[tuple[CrossValOptions, CrossValPlan]],
+    watch: Watch = lambda _: None,
+    say: Callable[[str], None] = print,
+) -> list[CrossValidated]:
+    """`cross_validate` for several at once, which need the same of the cluster: their trials, whose names differ, run
+    together. How many at once, and what they keep, is as the first says."""
+    for options, _ in jobs:
+        if options.priors is not None:
+            say(f"warning: {options.priors} is used for all folds, and holds what it was made from: test clips, too, "
+                "if it is of the whole dataset; --aus gives each fold profiles of its own training clips")  # fmt: skip
+        if options.overwrite:
+            _clear(options.output)
+    trials = [trial for _, plan in jobs for trial in plan.trials]
+    folders = [trial_folder(options.output, trial) for options, plan in jobs for trial in plan.trials]
+    first, _ = jobs[0]
+    failed = run_trials(trials, folders, first.parallel, first.keeping, watch, say)
+    outcomes = []
+    for options, plan in jobs:
+        own = {trial.name: failed[trial.name] for trial in plan.trials if trial.name in failed}
+        outcomes.append(_finish(options, plan, own, say))
+    return outcomes
+
+
+def _finish(
+    options: CrossValOptions, plan: CrossValPlan, failed: dict[str, str], say: Callable[[str], None]
+) -> CrossValidated:
+    """Write summary and reports."""
     summary, answers = summarise(plan, options, failed)
     _write(options.summary, summary)  # before the reports: whatever happens to them, the figures are safe
     complete = {seed: one for seed, one in answers.items() if summary["seeds"][str(seed)]["complete"]}
@@ -104,17 +129,19 @@ def slots(recipe: Recipe) -> int:
 
 def run_trials(
     trials: Sequence[Trial],
-    output: Path,
+    folders: Sequence[Path],
     parallel: int | None,
     keeping: TrialKeeping,
     watch: Watch = lambda _: None,
     say: Callable[[str], None] = print,
 ) -> dict[str, str]:
-    """Run the trials that are not finished, `parallel` at once; returns the reasons of those that failed.
+    """Run the trials that are not finished in their `folders`, `parallel` at once; returns the reasons of those that
+    failed, by name.
 
     Raises FileExistsError, before anything is started, when a trial's folder holds another one.
     """
-    records = {trial.name: finished(trial, trial_folder(output, trial)) for trial in trials}
+    places = {trial.name: folder for trial, folder in zip(trials, folders, strict=True)}
+    records = {trial.name: finished(trial, places[trial.name]) for trial in trials}
     waiting = [trial for trial in trials if records[trial.name] is None]
     done, failed = len(trials) - len(waiting), dict[str, str]()
     for name, record in records.items():
@@ -141,7 +168,7 @@ def run_trials(
             while waiting or running:
                 while waiting and len(running) < at_once:
                     trial = waiting.pop(0)
-                    running[task.remote(trial, str(trial_folder(output, trial)), keeping, box)] = trial
+                    running[task.remote(trial, str(places[trial.name]), keeping, box)] = trial
                     watch(News(trial.name, "started", "", done, len(trials)))
                 ended, _ = ray.wait(list(running), num_returns=1, timeout=_SECONDS_TO_FREE)
                 free_orphans()  # of a trial whose process died, and is tried once more
@@ -152,7 +179,7 @@ def run_trials(
                 reason = _outcome(ready)
                 if reason is None:
                     done += 1
-                    record = finished(trial, trial_folder(output, trial)) or {}
+                    record = finished(trial, places[trial.name]) or {}
                     watch(News(trial.name, "finished", _figures(record), done, len(trials)))
                 else:
                     failed[trial.name] = reason

@@ -106,7 +106,7 @@ def plan_cross_validation(options: CrossValOptions) -> CrossValPlan:
         check_clips(part, Reading.of(recipe, first.clips.classes, first.clips.cultures))
     check_model(recipe, model_arguments(recipe, first.clips, first.priors), plan.index)
     if not options.overwrite:
-        _check_output(options.output, plan)
+        check_output(options.output, plan)
     return plan
 
 
@@ -149,7 +149,8 @@ def _clips(
         raise ValueError(f"{fold.name}: {error}") from error
 
 
-def _check_output(output: Path, plan: CrossValPlan) -> None:
+def check_output(output: Path, plan: CrossValPlan) -> None:
+    """Raise FileExistsError when a folder holds something else, or trials of something else."""
     if output.is_dir() and any(output.iterdir()) and not (output / TRIALS).is_dir():
         raise FileExistsError(f"{output} is not the folder of a cross-validation; choose another")
     for trial in plan.trials:

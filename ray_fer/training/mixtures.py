@@ -18,7 +18,7 @@ import numpy as np
 from ray_fer.datasets.mixture import mix
 from ray_fer.evaluation.evaluated import LAST, VALIDATION
 from ray_fer.evaluation.groups import spread
-from ray_fer.evaluation.metrics import classification_metrics
+from ray_fer.evaluation.metrics import classification_metrics, cross_entropy
 from ray_fer.evaluation.predictions import Predictions
 from ray_fer.labels import UNKNOWN_CULTURE
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
@@ -34,8 +34,6 @@ from ray_fer.training.trial import Trial, TrialKeeping, finished, trial_predicti
 
 TARGET, BASES, FRACTIONS = "eila", ("sfew", "fer2013"), (0.1, 0.3, 0.5, 1.0)
 _TITLES = {"eila": "EiLA", "sfew": "SFEW", "fer2013": "FER2013"}
-_LEAST_PROBABILITY = 1e-7
-"""As Keras' cross-entropy has it."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ class Mixture:
         if not self.fraction:
             return f"{_title(self.base)} only"
         return f"{_title(self.base)} + {self.fraction:.0%} {_title(target)}"
+
+    def slug(self, target: str) -> str:
+        """Its name as a part of a folder's: "SFEW-30-EiLA"."""
+        return re.sub(r"[^\w]+", "-", self.name(target).replace("%", "")).strip("-")
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,7 @@ def mixtures(datasets: Sequence[str], options: SweepOptions) -> list[Mixture]:
     known = [name for name in BASES if name in datasets]
     others = [*known, *(name for name in sorted(set(datasets)) if name not in (*known, options.target))]
     bases = options.bases or tuple(others)
-    for name in (options.target, *bases):
-        if name not in datasets:
-            there = ", ".join(sorted(set(datasets)))
-            raise ValueError(f"{options.store} holds no clip of {name}; its datasets are {there}")
+    _check_datasets((options.target, *bases), datasets, options.store)
     if any(not 0 < one <= 1 for one in options.fractions):
         raise ValueError(f"fractions {options.fractions} must be above 0, and 1 at most")
     found = [Mixture(None, 1.0)]
@@ -97,7 +96,11 @@ def mixtures(datasets: Sequence[str], options: SweepOptions) -> list[Mixture]:
 
 
 def mixed_clips(index: ClipIndex, mixture: Mixture, target: str, seed: int) -> tuple[TrainingClips, ClipIndex]:
-    """(training and validation clips, test clips) of a mixture. Raises ValueError as `mix` does."""
+    """(training and validation clips, test clips) of a mixture.
+
+    Raises ValueError as `mix` does, for a dataset that the store does not hold, or a split without clips.
+    """
+    _check_datasets([target, *([mixture.base] if mixture.base else [])], index.column("dataset"), index.store)
     rows = index.table.to_pylist()
     base = [row for row in rows if row["dataset"] == mixture.base]
     extra = [row for row in rows if row["dataset"] == target]
@@ -112,20 +115,31 @@ def mixed_clips(index: ClipIndex, mixture: Mixture, target: str, seed: int) -> t
     return TrainingClips(train, val, classes_of(index), cultures_of(index)), test
 
 
+def plan_mixture(index: ClipIndex, mixture: Mixture, target: str, recipe: Recipe, seeds: Sequence[int]) -> list[Trial]:
+    """Its trials, one for each seed (the recipe's when there is none), with clips that can be trained and tested on.
+
+    Raises ValueError as `mixed_clips` and `check_clips` do.
+    """
+    selection = LAST if recipe.select == "last" else VALIDATION
+    trials = []
+    for seed in seeds or (recipe.seed,):
+        clips, test = mixed_clips(index, mixture, target, seed)
+        for part in (clips.train, clips.val, test):
+            check_clips(part, Reading.of(recipe, clips.classes, clips.cultures))
+        seeded = recipe.model_copy(update={"seed": seed})
+        trials.append(Trial(mixture.slug(target), seeded, clips, test, None, selection))
+    return trials
+
+
 def plan_sweep(options: SweepOptions) -> list[tuple[Mixture, Trial]]:
     """All trials, after all that can be checked without training has been. ValueError, FileNotFoundError."""
     recipe = overridden(recipe_named(options.recipe), options.settings)
     index = read_index(options.store)
-    selection = LAST if recipe.select == "last" else VALIDATION
-    planned = []
-    for mixture in mixtures(index.column("dataset"), options):
-        for seed in options.seeds or (recipe.seed,):
-            clips, test = mixed_clips(index, mixture, options.target, seed)
-            for part in (clips.train, clips.val, test):
-                check_clips(part, Reading.of(recipe, clips.classes, clips.cultures))
-            slug = re.sub(r"[^\w]+", "-", mixture.name(options.target).replace("%", "")).strip("-")
-            seeded = recipe.model_copy(update={"seed": seed})
-            planned.append((mixture, Trial(slug, seeded, clips, test, None, selection)))
+    planned = [
+        (mixture, trial)
+        for mixture in mixtures(index.column("dataset"), options)
+        for trial in plan_mixture(index, mixture, options.target, recipe, options.seeds)
+    ]
     check_model(recipe, model_arguments(recipe, planned[0][1].clips, None), index)
     return planned
 
@@ -138,15 +152,16 @@ def sweep(
     Raises ValueError, FileNotFoundError or FileExistsError before a trial is started.
     """
     planned = plan_sweep(options)
-    failed = run_trials([trial for _, trial in planned], options.output, options.parallel, options.keeping, watch, say)
+    trials = [trial for _, trial in planned]
+    folders = [trial_folder(options.output, trial) for trial in trials]
+    failed = run_trials(trials, folders, options.parallel, options.keeping, watch, say)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for mixture, trial in planned:
-        folder = trial_folder(options.output, trial)
+    for (mixture, trial), folder in zip(planned, folders, strict=True):
         row = rows.setdefault(mixture.name(options.target), [])
         if finished(trial, folder) is not None:
             sizes = {"train": len(trial.clips.train), "val": len(trial.clips.val), "test": len(trial.test)}
             row.append({"seed": trial.recipe.seed, "clips": sizes, **answered(trial_predictions(folder))})
-    return {"target": _title(options.target), "recipe": _described(planned[0][1].recipe), "rows": rows}, failed
+    return {"target": _title(options.target), "recipe": described(planned[0][1].recipe), "rows": rows}, failed
 
 
 def answered(answers: Predictions) -> dict[str, Any]:
@@ -158,10 +173,9 @@ def answered(answers: Predictions) -> dict[str, Any]:
     right = answers.predicted == answers.truth
     owners = np.array([one or UNKNOWN_CULTURE for one in answers.column("culture")])
     groups = {str(name): float(right[owners == name].mean()) for name in np.unique(owners) if name != UNKNOWN_CULTURE}
-    true = answers.probabilities[np.arange(len(answers)), answers.truth]
     return {
         "weighted_f1": metrics["weighted_f1"], "accuracy": metrics["war"], "uar": metrics["uar"],
-        "loss": float(-np.log(np.clip(true, _LEAST_PROBABILITY, 1)).mean()), "groups": groups,
+        "loss": cross_entropy(answers.probabilities, answers.truth), "groups": groups,
         "counts": {name: int((owners == name).sum()) for name in groups},
         "std": spread(groups).std if len(groups) > 1 else None,
     }  # fmt: skip
@@ -171,7 +185,14 @@ def _title(dataset: str) -> str:
     return _TITLES.get(dataset, dataset)
 
 
-def _described(recipe: Recipe) -> dict[str, Any]:
+def _check_datasets(names: Sequence[str], datasets: Sequence[str], store: str) -> None:
+    for name in names:
+        if name not in datasets:
+            raise ValueError(f"{store} holds no clip of {name}; its datasets are {', '.join(sorted(set(datasets)))}")
+
+
+def described(recipe: Recipe) -> dict[str, Any]:
+    """How it trains, as reports tell it: name, epochs of each phase, and the weights that it starts from."""
     first = recipe.first
     return {
         "name": recipe.name, "epochs": [*([first.epochs] if first else []), recipe.epochs],

@@ -1,4 +1,5 @@
 """From a clip store to a table of the papers: every system that it has is cross-validated, and the table made of it.
+Tables of counts, and the prima facie study, are made without training.
 
 OUTPUT/systems/SYSTEM/ is the cross-validation of a system (see `crossval`), which tables that have it share; so the
 same call goes on after an interruption. OUTPUT/TABLE.md, .tex, .csv and .json are the table. Where SynthFER is the
@@ -8,6 +9,7 @@ data, OUTPUT/work/ holds it, and OUTPUT/TABLE.png shows the figures.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -18,14 +20,15 @@ from typing import Any
 from ray_fer.evaluation.measured import Measured
 from ray_fer.evaluation.planted import Planted, planted_figure, planted_table
 from ray_fer.evaluation.plots import png
-from ray_fer.evaluation.published_tables import Row
+from ray_fer.evaluation.published_tables import PublishedTable, Row
 from ray_fer.evaluation.reproduced import Source, composition, reproduced
 from ray_fer.evaluation.tables import FORMATS, Comparison, render
 from ray_fer.models import names, reads
-from ray_fer.preprocessing.store_index import read_index
-from ray_fer.training.crossval import News, Watch, cross_validate, fold_answers
+from ray_fer.preprocessing.store_index import ClipIndex, read_index
+from ray_fer.training.crossval import News, Watch, fold_answers, side_by_side
 from ray_fer.training.recipe import overridden
 from ray_fer.training.recipes import recipe as recipe_named
+from ray_fer.training.reproduce_mixtures import counted_mixtures, mixed_index, plan_mixtures, tested_dataset
 from ray_fer.training.reproduce_plan import (
     WORK,
     Clips,
@@ -33,10 +36,11 @@ from ray_fer.training.reproduce_plan import (
     ReproductionPlan,
     System,
     plan_systems,
-    source_of,
 )
+from ray_fer.training.reproduce_source import source_of
+from ray_fer.training.reproduce_study import study_table
 from ray_fer.training.synthfer import synthfer_clips
-from ray_fer.training.systems import refusal
+from ray_fer.training.systems import STUDY, of_mixtures, refusal
 
 Say = Callable[[str], None]
 
@@ -64,20 +68,15 @@ def reproduce(
     what the user has to mend, before a trial is started.
     """
     chosen, rows = options.check()
+    if chosen.id == STUDY:
+        return _written(options, study_table(chosen, rows, options, say, session))
     with ExitStack() as stack:
         if options.synthfer:
             stack.enter_context(session())
         parts = _rendered(options, rows, say) if options.synthfer else [Clips(options.data, options.aus)]
         if chosen.kind == "composition":  # the same at all strengths
-            index = read_index(parts[0].store)
-            return _written(
-                options, composition(chosen, index.table.to_pylist(), source_of(chosen, rows, index, options))
-            )
-        planned = []
-        for clips in parts:
-            index = read_index(clips.store)
-            source = source_of(chosen, rows, index, options)
-            planned.append(_Planned(clips, source, plan_systems(chosen, rows, source, index, clips, options)))
+            return _written(options, _counted(chosen, rows, parts[0], options))
+        planned = [_plan(chosen, rows, clips, options) for clips in parts]
         refused = {name: reason for one in planned for name, reason in one.plan.refused.items()}
         for name, reason in refused.items():
             say(f"not trained: {name}: {reason}")
@@ -85,7 +84,8 @@ def reproduce(
         say(f"{len(systems)} systems, {sum(len(system.plan.trials) for system in systems)} trials in all")
         if not options.synthfer:
             stack.enter_context(session())
-        failed = _train(systems, watch, say)
+        # Mixtures are one trial for each seed, so that a cluster would be idle if they came one after the other.
+        failed = _train([systems] if of_mixtures(chosen) else [[one] for one in systems], watch, say)
     notes = [note for one in planned for note in one.plan.notes]
     notes += [f"{name} is not trained: {reason}." for name, reason in refused.items()]
     notes += [f"{name} failed: {reason}." for name, reason in failed.items()]
@@ -113,6 +113,30 @@ class _Planned:
     plan: ReproductionPlan
 
 
+def _clips_of(
+    chosen: PublishedTable, rows: Sequence[Row], clips: Clips, options: ReproduceOptions
+) -> tuple[ClipIndex, Source]:
+    """The clips that a table is made of, and whether they are its own."""
+    index, tested = read_index(clips.store), None
+    if of_mixtures(chosen):
+        index, tested = mixed_index(chosen, index), tested_dataset(chosen)
+    return index, options.accepted(source_of(chosen, rows, index, tested))
+
+
+def _counted(chosen: PublishedTable, rows: Sequence[Row], clips: Clips, options: ReproduceOptions) -> Comparison:
+    index, source = _clips_of(chosen, rows, clips, options)
+    if of_mixtures(chosen):
+        return counted_mixtures(chosen, rows, source, index)
+    return composition(chosen, index.table.to_pylist(), source)
+
+
+def _plan(chosen: PublishedTable, rows: Sequence[Row], clips: Clips, options: ReproduceOptions) -> _Planned:
+    index, source = _clips_of(chosen, rows, clips, options)
+    if of_mixtures(chosen):
+        return _Planned(clips, source, plan_mixtures(chosen, rows, source, index, options))
+    return _Planned(clips, source, plan_systems(chosen, rows, source, index, clips, options))
+
+
 def _answers(plan: ReproductionPlan) -> dict[str, Measured]:
     """What the rows' systems answered, by row, where all folds of a seed are finished."""
     answers = [(system, _measured(system)) for system in plan.systems]
@@ -126,29 +150,35 @@ def _rendered(options: ReproduceOptions, rows: Sequence[Row], say: Say) -> list[
     if first is not None:
         name, settings = options.recipe_of(first)
         recipe = overridden(recipe_named(name), settings)
-    scene = any(row.model in names() and "scene" in reads(str(row.model), {}) for row in rows)
+    inputs = {name for row in rows if row.model in names() for name in reads(str(row.model), {})}
+    preset = "scene" if "scene" in inputs else "micro" if "flow" in inputs else "balanced"
+    prefix = "" if preset == "balanced" else f"{preset}-"
     parts = []
     for strength in options.planted(rows):
-        say(f"SynthFER{', with scenes' if scene else ''}, strength {strength:g}")
-        work = options.output / WORK / f"{'scene-' if scene else ''}strength-{strength:g}"
-        made = synthfer_clips(options.form.size, recipe, work, say, strength, scene)
-        parts.append(Clips(made.store, made.aus, strength, scene, made.ceiling))
+        say(f"SynthFER, preset {preset}, strength {strength:g}")
+        work = options.output / WORK / f"{prefix}strength-{strength:g}"
+        made = synthfer_clips(options.form.size(preset), recipe, work, say, strength, preset)
+        parts.append(Clips(made.store, made.aus, strength, preset, made.ceiling))
     return parts
 
 
-def _train(systems: Sequence[System], watch: Watch, say: Say) -> dict[str, str]:
-    """Cross-validate one system after the other; returns why trials failed."""
+def _train(groups: Sequence[Sequence[System]], watch: Watch, say: Say) -> dict[str, str]:
+    """Cross-validate one group after the other, its systems side by side; returns why trials failed."""
     failed: dict[str, str] = {}
+    systems = [system for group in groups for system in group]
     done, total = 0, sum(len(system.plan.trials) for system in systems)
-    for number, system in enumerate(systems, start=1):
-        say(f"system {number} of {len(systems)}: {system.title}")
+    numbers = itertools.count(1)
+    for group in groups:
+        for system in group:
+            say(f"system {next(numbers)} of {len(systems)}: {system.title}")
 
         def heard(news: News, done: int = done) -> None:
             watch(replace(news, done=done + news.done, total=total))
 
-        outcome = cross_validate(system.options, heard, say, system.plan)
-        failed |= {f"{system.title}, {trial}": reason for trial, reason in outcome.failed.items()}
-        done += len(system.plan.trials) - len(outcome.failed)
+        outcomes = side_by_side([(system.options, system.plan) for system in group], heard, say)
+        for system, outcome in zip(group, outcomes, strict=True):
+            failed |= {f"{system.title}, {trial}": reason for trial, reason in outcome.failed.items()}
+            done += len(system.plan.trials) - len(outcome.failed)
     return failed
 
 

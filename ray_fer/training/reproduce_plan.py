@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ray_fer.datasets.synthfer import SynthOptions
 from ray_fer.datasets.synthfer.rules import check_strength
-from ray_fer.evaluation.measured import MEASURES
-from ray_fer.evaluation.published_tables import Column, PublishedTable, Row, dataset_key, table, tables
-from ray_fer.evaluation.reproduced import Source, can_count, settings_words
+from ray_fer.evaluation.published_tables import PublishedTable, Row, table, tables
+from ray_fer.evaluation.reproduced import Source, settings_words
 from ray_fer.models import names, takes
 from ray_fer.preprocessing.store_index import ClipIndex
 from ray_fer.training.crossval_plan import CrossValOptions, CrossValPlan, plan_cross_validation
-from ray_fer.training.parts import classes_of
 from ray_fer.training.recipe import overridden
 from ray_fer.training.recipes import recipe as recipe_named
+from ray_fer.training.reproduce_source import compares, given_folds, split_of
 from ray_fer.training.synthfer import SynthFerSize
-from ray_fer.training.systems import chosen_rows, recipe_of, refusal, reproducible, row_settings, system_slug
+from ray_fer.training.systems import (
+    can_be_made,
+    chosen_rows,
+    listed,
+    not_on_synthfer,
+    others,
+    recipe_of,
+    refusal,
+    row_settings,
+    system_slug,
+    trained,
+)
 from ray_fer.training.trial import TrialKeeping
 
 SYNTHFER = "synthfer"
@@ -33,15 +43,21 @@ class SynthFerForm:
 
     recipes: str
     """Ending of the names of recipes."""
-    size: SynthFerSize
+    clips: int
+    micro_clips: int
+    """Of preset "micro", which is for leaving one subject out."""
     folds: int
     seeds: tuple[int, ...]
 
+    def size(self, preset: str) -> SynthFerSize:
+        """All clips are for training: folds are made of them."""
+        return SynthFerSize(train=self.micro_clips if preset == "micro" else self.clips, val=0, test=0)
 
-QUICK = SynthFerForm("-quick", SynthFerSize(train=448, val=0, test=0), folds=3, seeds=(1,))
+
+QUICK = SynthFerForm("-quick", clips=448, micro_clips=288, folds=3, seeds=(1,))
 """Within an hour on two cores."""
-FULL = SynthFerForm("-small", SynthFerSize(train=1680, val=0, test=0), folds=5, seeds=(1, 2, 3))
-"""For a GPU."""
+FULL = SynthFerForm("-small", clips=1680, micro_clips=972, folds=5, seeds=(1, 2, 3))
+"""For a GPU; of micro-expressions as many subjects as CASME II and SAMM have."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +120,14 @@ class ReproduceOptions:
             raise ValueError(f"strengths {', '.join(map(str, self.strengths))}: give each once, such as 0,0.5,1")
         for strength in self.strengths:
             check_strength(strength)
-        if chosen.kind == "composition" and not can_count(chosen):
-            raise ValueError(f"{chosen.id} counts other things than clips by expression; {_others()}")
-        if chosen.kind != "composition":
+        if self.synthfer and (instead := not_on_synthfer(chosen)):
+            raise ValueError(instead)
+        if chosen.kind == "composition" and not can_be_made(chosen):
+            raise ValueError(f"{chosen.id} counts other things than clips by expression; {others()}")
+        if trained(chosen):
             reasons = {row.name: refusal(row, self.recipe, self.ending) for row in rows}
             if None not in reasons.values():
-                raise ValueError(f"no row of {chosen.id} can be trained ({_listed(reasons)}); {_others()}")
+                raise ValueError(f"no row of {chosen.id} can be trained ({listed(reasons)}); {others()}")
             for row in (row for row in rows if reasons[row.name] is None):
                 name, settings = self.recipe_of(row)
                 overridden(recipe_named(name), settings)
@@ -122,6 +140,21 @@ class ReproduceOptions:
         """Strengths that are tried: `STRENGTHS` where a model knows culture groups, else SynthFER's usual one."""
         about_culture = any(row.model in names() and takes(str(row.model), "cultures") for row in rows)
         return self.strengths or (STRENGTHS if about_culture else (SynthOptions.strength,))
+
+    def accepted(self, source: Source) -> Source:
+        """The source. Raises ValueError when it is not that of the table, and nobody asked for another."""
+        if source.published or self.any_dataset or self.synthfer:
+            return source
+        raise ValueError(
+            f"{self.data}: {source.apart}; give a clip store of what the table is about, or --any-dataset, which "
+            "leaves the published figures out"
+        )
+
+    def refuse(self, *names: str, why: str) -> None:
+        """Raise ValueError, which says `why`, when any of these fields is given."""
+        given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]
+        if given:
+            raise ValueError(f"{self.table} {why}; leave out {' and '.join(given)}")
 
     def recipe_of(self, row: Row) -> tuple[str, tuple[str, ...]]:
         """Name of the recipe of a row that is not refused, and all that is changed in it."""
@@ -136,8 +169,8 @@ class Clips:
     store: str
     aus: str | None
     strength: float | None = None
-    scene: bool = False
-    """Whether people stand in scenes that suggest what they express."""
+    preset: str = "balanced"
+    """Of SynthFER."""
     ceiling: float = 1.0
     """Highest UAR, from 0 to 1, of a model that does not know the culture group."""
 
@@ -161,27 +194,6 @@ class ReproductionPlan:
     notes: list[str]
 
 
-def source_of(chosen: PublishedTable, rows: Sequence[Row], index: ClipIndex, options: ReproduceOptions) -> Source:
-    """The clips, and whether they are those of the table. Raises ValueError when not, and nobody asked for that."""
-    source = Source(sorted({str(name) for name in index.column("dataset")}))
-    about = dict.fromkeys(column.dataset or chosen.dataset for column in chosen.columns)
-    classes = classes_of(index)
-    splits = {_split(chosen, row, source) or "" for row in rows}
-    apart = None
-    if source.key not in [dataset_key(name) for name in about]:
-        apart = f"the clips are of {' + '.join(source.datasets)}, and {chosen.id} is about {' or '.join(about)}"
-    elif chosen.protocol.classes and set(classes) != set(chosen.protocol.classes):
-        apart = f"the classes of the clips are {', '.join(classes)}, and not {', '.join(chosen.protocol.classes)}"
-    elif any("5" in split for split in splits) and _folds(index) not in (None, 5):
-        apart = f"the clips have {_folds(index)} folds, and the paper five"
-    if apart is not None and not (options.any_dataset or options.synthfer):
-        raise ValueError(
-            f"{options.data}: {apart}; give a clip store of what the table is about, or --any-dataset, which leaves "
-            "the published figures out"
-        )
-    return replace(source, apart=apart)
-
-
 def plan_systems(
     chosen: PublishedTable,
     rows: Sequence[Row],
@@ -197,7 +209,7 @@ def plan_systems(
     made = ReproductionPlan([], {}, [])
     seen: dict[tuple[str, str], System | str] = {}  # the reason where it cannot be trained
     for row in rows:
-        split = _split(chosen, row, source)
+        split = split_of(chosen, row, source)
         reason = refusal(row, options.recipe, options.ending)
         if reason is not None or split is None:
             if row.model is not None:
@@ -224,10 +236,10 @@ def plan_systems(
             made.notes.append(f"{row.method or row.name}: {used}.")
         system.rows.append(row.name)
     if not made.systems:
-        raise ValueError(f"no row of {chosen.id} can be trained on {options.data} ({_listed(made.refused)})")
+        raise ValueError(f"no row of {chosen.id} can be trained on {options.data} ({listed(made.refused)})")
     if options.synthfer:
         made.notes.extend(dict.fromkeys(_small(system.options) for system in made.systems))
-    elsewhere = [column.name for column in chosen.columns if not _compares(column, chosen, source)]
+    elsewhere = [column.name for column in chosen.columns if not compares(column, chosen, source)]
     if elsewhere:
         made.notes.append(f"The clips are of {' + '.join(source.datasets)}: nothing here for {', '.join(elsewhere)}.")
     return made
@@ -247,7 +259,7 @@ def _cross_validation(
 ) -> tuple[CrossValOptions, str | None]:
     protocol, only, note = _protocol(split, index, options)
     recipe, settings = options.recipe_of(row)
-    planted = ["scene"] if clips.scene else []
+    planted = [] if clips.preset == "balanced" else [clips.preset]
     planted += [] if clips.strength is None else [f"strength-{clips.strength:g}"]
     own_split = [split] if split in ("loso", "fixed") else []
     folder = "-".join([*sorted(source.key), *planted, system_slug(row), *own_split])
@@ -255,8 +267,8 @@ def _cross_validation(
     name = ", ".join([row.method or row.name, *(one.replace("-", " ") for one in planted)])
     made = CrossValOptions(
         store=index.store, output=options.output / SYSTEMS / folder, recipe=recipe, settings=settings,
-        protocol=protocol, by_subject=options.synthfer, only=only, seeds=seeds, priors=options.priors,
-        paper_protocol=options.paper_protocol, name=name, faces=options.faces,
+        protocol=protocol, by_subject=options.synthfer and protocol != "loso", only=only, seeds=seeds,
+        priors=options.priors, paper_protocol=options.paper_protocol, name=name, faces=options.faces,
         parallel=options.parallel, overwrite=options.overwrite,
         keeping=TrialKeeping(mlflow=options.mlflow, command=options.command),
     )  # fmt: skip
@@ -266,37 +278,10 @@ def _cross_validation(
 def _protocol(split: str, index: ClipIndex, options: ReproduceOptions) -> tuple[str | int, tuple[int, ...], str | None]:
     """`protocol` and `only` of `CrossValOptions`, and what is to be said of it."""
     only = (int(split.split()[1]),) if split.startswith("fold ") else ()
-    if options.synthfer:  # all of them, where the paper took one of five
+    if options.synthfer and split != "loso":  # all folds, where the paper took one of five
         return options.form.folds, (), f"{options.form.folds} folds were made of SynthFER; nobody is in two of them."
     if split in ("loso", "fixed"):
         return split, (), None
-    if _folds(index) is None:
+    if given_folds(index) is None:
         return 5, only, "The clips have no folds: five were made here, stratified by expression x culture."
     return "folds", only, None
-
-
-def _folds(index: ClipIndex) -> int | None:
-    given = index.column("fold")
-    return None if None in given else len(set(given))
-
-
-def _compares(column: Column, chosen: PublishedTable, source: Source) -> bool:
-    return source.apart is not None or dataset_key(column.dataset or chosen.dataset) == source.key
-
-
-def _split(chosen: PublishedTable, row: Row, source: Source) -> str | None:
-    """The protocol of a row on these clips; None when none of its figures is of them."""
-    measured = [one for one in chosen.columns if one.measure in MEASURES and _compares(one, chosen, source)]
-    return next((one.split or row.split or chosen.protocol.split for one in measured), None)
-
-
-def _others() -> str:
-    return f"tables that can be made: {', '.join(reproducible())} (--list tells of which rows)"
-
-
-def _listed(reasons: Mapping[str, str | None]) -> str:
-    """Rows that have a reason in common, together."""
-    rows: dict[str | None, list[str]] = {}
-    for name, reason in reasons.items():
-        rows.setdefault(reason, []).append(name)
-    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in rows.items())

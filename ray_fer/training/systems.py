@@ -1,12 +1,13 @@
-"""The systems of published tables: which model and recipe each row names, and whether it can be trained here."""
+"""The systems of published tables: which model and recipe each row names, and whether it can be made here."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
+from ray_fer.evaluation.prima_facie_report import TABLE as STUDY
 from ray_fer.evaluation.published_tables import PublishedTable, Row, tables
 from ray_fer.evaluation.reproduced import can_count, settings_words
 from ray_fer.models import create, names, takes
@@ -15,6 +16,8 @@ from ray_fer.training.recipe import Recipe, overridden
 from ray_fer.training.recipes import RECIPES
 from ray_fer.training.recipes import recipe as recipe_named
 
+BASE, EXTRA, FRACTION = "data.base", "data.extra", "data.fraction"
+"""Settings of a row that trains on, or counts, a mixture of datasets: all of one, and a share of another."""
 ENDINGS = ("-small", "-quick")
 """Of names of recipes that are not of the paper's size."""
 _PLANTED_TOO = {"cafer-table-3": (("cafer-figure-7", "Global prior"),)}
@@ -40,6 +43,36 @@ def chosen_rows(table: PublishedTable, only: Sequence[str], synthfer: bool = Fal
     return [row for row in rows if not only or row.name in only]
 
 
+def of_mixtures(table: PublishedTable) -> bool:
+    """Whether its rows are mixtures of datasets, which one clip store holds."""
+    return any(BASE in row.settings for row in table.rows)
+
+
+def mixed_datasets(table: PublishedTable) -> list[str]:
+    """The datasets of its mixtures, sorted."""
+    return sorted({str(row.settings[name]) for row in table.rows for name in (BASE, EXTRA) if name in row.settings})
+
+
+def trained(table: PublishedTable) -> bool:
+    """Whether its rows are systems that one training loop trains: not counts, and not the prima facie study."""
+    return table.kind != "composition" and table.id != STUDY
+
+
+def not_on_synthfer(table: PublishedTable) -> str | None:
+    """Why a table is not made on SynthFER, and what to give instead; None when it is."""
+    if of_mixtures(table):
+        return (
+            f"{table.id} is about mixtures of datasets, and SynthFER has none; give --data a clip store that holds "
+            f"{', '.join(mixed_datasets(table))}"
+        )
+    if table.id == STUDY:
+        return (
+            f"{table.id} is a study of people's flow images, which is not made on SynthFER; give --data a clip store "
+            f"of {table.dataset} made with `ray-fer preprocess --flow tvl1`"
+        )
+    return None
+
+
 @cache
 def recipe_of(model: str, ending: str = "") -> str | None:
     """Name of the recipe that trains a model, of the paper's size or with one of `ENDINGS`; None if there is none."""
@@ -54,7 +87,8 @@ def row_settings(row: Row) -> tuple[str, ...]:
     culture is unknown, is a row of its own there.
     """
     told = ("tell_culture=true",) if takes(str(row.model), "cultures") else ()
-    return told + tuple(f"{name}={json.dumps(value)}" for name, value in row.settings.items())
+    own = {name: value for name, value in row.settings.items() if name not in (BASE, EXTRA, FRACTION)}
+    return told + tuple(f"{name}={json.dumps(value)}" for name, value in own.items())
 
 
 def system_slug(row: Row) -> str:
@@ -71,10 +105,6 @@ def refusal(row: Row, recipe: str | None = None, ending: str = "") -> str | None
         return "it is a method that is not among the models here"
     if row.model not in names():
         return f"{row.model} is not among this version's models ({', '.join(names())})"
-    if any(name.startswith("data.") for name in row.settings):
-        return (
-            "it trains on a mixture of datasets, which `ray-fer train --recipe multidataset --sweep` does for all rows"
-        )
     chosen = recipe or recipe_of(row.model, ending)
     if chosen is None:
         return f"no recipe {f'*{ending} ' if ending else ''}trains {row.model}; name one with --recipe"
@@ -95,15 +125,16 @@ def _model_refusal(model: str, settings: tuple[str, ...], words: str) -> str | N
 
 
 def can_be_made(table: PublishedTable) -> list[str]:
-    """The rows that can be trained or counted with what this version has."""
-    if table.kind == "composition":
-        return [row.name for row in table.rows] if can_count(table) else []
-    return [row.name for row in table.rows if refusal(row) is None]
+    """The rows that can be trained, counted or drawn with what this version has."""
+    if trained(table):
+        return [row.name for row in table.rows if refusal(row) is None]
+    makeable = table.id == STUDY or of_mixtures(table) or can_count(table)
+    return [row.name for row in table.rows] if makeable else []
 
 
 def why_not(table: PublishedTable) -> dict[str, str]:
     """The rows about models of ours that cannot be trained, with the reasons."""
-    if table.kind == "composition":
+    if not trained(table):
         return {}
     reasons = {row.name: refusal(row) for row in table.rows if row.model is not None}
     return {name: reason for name, reason in reasons.items() if reason is not None}
@@ -113,3 +144,16 @@ def reproducible() -> dict[str, list[str]]:
     """Tables of which something can be made: id -> rows."""
     found = {table.id: can_be_made(table) for table in tables()}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def others() -> str:
+    """The end of an error: what can be made instead."""
+    return f"tables that can be made: {', '.join(reproducible())} (--list tells of which rows)"
+
+
+def listed(reasons: Mapping[str, str | None]) -> str:
+    """Reasons by row as one text; rows that have one in common stand together."""
+    rows: dict[str | None, list[str]] = {}
+    for name, reason in reasons.items():
+        rows.setdefault(reason, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in rows.items())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 from torchmetrics.classification import (
     MulticlassConfusionMatrix,
     MulticlassF1Score,
@@ -17,7 +17,7 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from ray_fer.evaluation.metrics import classification_metrics
+from ray_fer.evaluation.metrics import classification_metrics, cross_entropy
 from ray_fer.labels import EXPRESSIONS
 
 CLASSES = list(EXPRESSIONS)
@@ -149,3 +149,13 @@ def test_an_index_that_is_no_class_is_refused(truth: list[int], predicted: list[
         classification_metrics(np.array(truth), np.array(predicted), CLASSES)
     with pytest.raises(ValueError, match="2 labels but 1 predictions"):
         classification_metrics(np.array([0, 1]), np.array([0]), CLASSES)
+
+
+def test_cross_entropy_is_scikit_learn_s_and_clipped_as_in_keras() -> None:
+    rng = np.random.default_rng(0)
+    shares, truth = rng.dirichlet(np.ones(7), 50), rng.integers(0, 7, 50)
+    assert cross_entropy(shares, truth) == pytest.approx(log_loss(truth, shares, labels=range(7)))
+    sure = np.eye(2, dtype=np.float32)[[0, 1, 1]]
+    assert cross_entropy(sure, np.array([0, 0, 1])) == pytest.approx(-np.log(1e-7) / 3)
+    with pytest.raises(ValueError, match="no labelled clip"):
+        cross_entropy(np.zeros((0, 7)), np.zeros(0, int))

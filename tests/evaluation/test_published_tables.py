@@ -274,7 +274,7 @@ def test_one_table_may_hold_two_datasets() -> None:
 def test_settings_are_overrides_of_a_recipe_or_arguments_of_mix() -> None:
     for one in tables():
         for row in one.rows:
-            assert not row.settings or row.model
+            assert not row.settings or row.model or one.kind == "composition"
             assert all(name.startswith(("model_config_.", "data.")) for name in row.settings)
             assert row.model is None or re.fullmatch(r"[a-z0-9_]+", row.model)
 

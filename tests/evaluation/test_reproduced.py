@@ -22,6 +22,7 @@ from ray_fer.evaluation.tables import SYNTHETIC, TEST_FOLD, Comparison, render
 from ray_fer.labels import EXPRESSIONS, MICRO_EXPRESSIONS
 
 FORMATS = ("markdown", "latex", "csv")
+EILA = Source(["eila"])
 
 
 def answers(
@@ -149,9 +150,37 @@ def test_fractions_stay_fractions() -> None:
     cells = rows(made)["EiLA only"]
     assert cells["Weighted F1 score here"].value == pytest.approx(f1_score(truth, predicted, average="weighted"))
     assert cells["%Accuracy here"].value == pytest.approx(100 * accuracy_score(truth, predicted))
-    assert cells["Loss"].value == 2.733
-    assert "Loss here" not in made.columns
+    wrong = 1 - accuracy_score(truth, predicted)
+    assert cells["Loss here"].value == pytest.approx(-wrong * np.log(1e-7)), "answers are sure, as Keras clips them"
+    assert cells["Loss published"].value == 2.733
+    assert cells["Loss difference"].value == pytest.approx(cells["Loss here"].value - 2.733)
     assert f"{cells['Weighted F1 score difference'].value:+.3f}" in render([made], "markdown")
+
+
+def test_a_deviation_over_other_groups_is_said() -> None:
+    six = table("eila-table-6")
+    three, two = (
+        reproduced(six, six.rows[:1], {"EiLA only": Measured({1: folds(1, count=1, cultures=groups)}, "fixed")}, EILA)
+        for groups in (("Black", "White", "Mixed"), ("Black", "White"))
+    )
+    said = "Not the same groups: the deviation is over Black, White here, over Black, Mixed, White in the paper."
+    assert said in two.notes
+    assert not any("Not the same groups" in note for note in three.notes)
+
+
+def test_the_loss_is_no_percentage() -> None:
+    one = table("eila-table-5")
+    parts = folds(1, count=1, dataset="eila")
+    found = Measured({1: parts}, "fixed")
+    made = reproduced(one, one.rows[:1], {"EiLA only": found}, Source(["eila"], "the classes are others"))
+    cells = rows(made)["EiLA only"]
+    assert set(cells) == {"Row", "Settings", "weighted F1", "WAR", "cross-entropy"}
+    wrong = 1 - accuracy_score(*pooled(parts))
+    assert cells["cross-entropy"].value == pytest.approx(-wrong * np.log(1e-7))
+    assert cells["WAR"].value == pytest.approx(100 * (1 - wrong))
+    assert found.figure("loss", "A")[0] is not None
+    assert found.figure("loss", "Happy") == (None, None)
+    assert "Figures are percentages, the cross-entropy is in nats." in made.notes
 
 
 def test_columns_of_another_dataset_stay_empty() -> None:

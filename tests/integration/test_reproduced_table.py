@@ -13,7 +13,8 @@ from sklearn.metrics import balanced_accuracy_score
 from ray_fer.evaluation.compare import read_report
 from ray_fer.evaluation.predictions import read_predictions
 from ray_fer.preprocessing.store_index import read_index
-from ray_fer.training.reproduce_plan import Clips, ReproduceOptions, plan_systems, source_of
+from ray_fer.training.reproduce_plan import Clips, ReproduceOptions, plan_systems
+from ray_fer.training.reproduce_source import source_of
 from tests.clip_stores import au_table, colour_store
 from tests.finished_trials import finish
 from tests.integration.conftest import REPOSITORY
@@ -33,7 +34,7 @@ def test_a_table_goes_on_with_the_system_that_is_not_finished(tmp_path: Path, en
     chosen, rows = options.check()
     index = read_index(store)
     clips = Clips(str(store), aus)
-    plan = plan_systems(chosen, rows, source_of(chosen, rows, index, options), index, clips, options)
+    plan = plan_systems(chosen, rows, source_of(chosen, rows, index), index, clips, options)
     assert [system.title for system in plan.systems] == ["Culture-Agnostic ViViT", "CA-FER, global prior"]
     for trial in plan.systems[0].plan.trials:
         finish(trial, plan.systems[0].options.output)

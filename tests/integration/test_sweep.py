@@ -1,16 +1,23 @@
-"""`ray-fer train --sweep` on generated stills of three datasets, as a user runs it."""
+"""Mixtures of generated stills of three datasets, as a user trains them: the sweep, and a table of the paper."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score
 
-from tests.clip_stores import colour_store
+from ray_fer.evaluation.compare import read_report
+from ray_fer.evaluation.predictions import read_predictions
+from ray_fer.evaluation.published_tables import table
+from ray_fer.training.crossval import News
+from ray_fer.training.reproduce import reproduce
+from ray_fer.training.reproduce_plan import ReproduceOptions
+from tests.clip_stores import still_store
 from tests.integration.conftest import REPOSITORY
 
 TINY = (
@@ -23,25 +30,20 @@ TINY = (
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """EiLA, SFEW and FER2013 as shards of one store; EiLA's people are Black and White."""
-    folder = tmp_path_factory.mktemp("stills")
-    sizes = {"eila": {"train": 28, "val": 14, "test": 28}, "sfew": {"train": 28, "val": 14},
-             "fer2013": {"train": 28, "test": 14}}  # fmt: skip
-    parts = [
-        colour_store(
-            folder / name, clips, frames=1, dataset=name, prefix=f"{name}-", cultures=("Black", "White"), shard_rows=70
-        )
-        for name, clips in sizes.items()
-    ]
-    for number, part in enumerate(parts[1:], start=1):
-        shutil.copy(part / "clips" / "shard-000000.parquet", parts[0] / "clips" / f"shard-{number:06d}.parquet")
-    return parts[0]
+    return still_store(
+        tmp_path_factory.mktemp("stills"), eila={"train": 28, "val": 14, "test": 28}, sfew={"train": 28, "val": 14},
+        fer2013={"train": 28, "test": 14},
+    )  # fmt: skip
+
+
+def job(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    settings = [word for one in TINY for word in ("--set", one)]
+    command = [sys.executable, str(REPOSITORY / "jobs" / f"{name}.py"), *settings, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=REPOSITORY)
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    job = str(REPOSITORY / "jobs" / "train_multidataset.py")
-    settings = [word for one in TINY for word in ("--set", one)]
-    command = [sys.executable, job, "--sweep", "--recipe", "multidataset", *settings, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=800, cwd=REPOSITORY)
+    return job("train_multidataset", "--sweep", "--recipe", "multidataset", *words)
 
 
 def test_one_command_writes_all_rows_and_goes_on_after_an_interruption(store: Path, tmp_path: Path) -> None:
@@ -66,3 +68,36 @@ def test_one_command_writes_all_rows_and_goes_on_after_an_interruption(store: Pa
     wrong = run("--output", tmp_path / "other")
     assert wrong.returncode == 2
     assert "--sweep needs --store" in wrong.stderr
+
+
+def test_a_table_of_mixtures_is_trained_side_by_side_and_shared_with_the_next(store: Path, tmp_path: Path) -> None:
+    rows, output = ("EiLA only", "SFEW + 50% EiLA"), tmp_path / "repro"
+    chosen = [word for row in rows for word in ("--rows", row)]
+    done = job("reproduce", "eila-table-5", "--data", store, "-o", output, "--json", *chosen)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 systems, 2 trials in all" in done.stderr
+    assert "2 trials: 0 finished before, 2 to do" in done.stderr
+    cells = {one["Row"]["text"]: one for one in json.loads(done.stdout)["blocks"][0]["rows"]}
+    printed = {row.name: row.values for row in table("eila-table-5").rows}
+    heard = list[News]()
+    again = reproduce(
+        ReproduceOptions("eila-table-6", str(store), output, rows=rows, settings=TINY), heard.append, lambda _: None
+    )
+    assert [news.state for news in heard] == ["skipped", "skipped"], "its systems are those of Table 5"
+    by_group = {one["Row"].text: one for one in again.table.blocks[0].rows}
+    for row, slug in zip(rows, ("EiLA-only", "SFEW-50-EiLA"), strict=True):
+        system = output / "systems" / f"eila-resnet50v2-{slug}"
+        found = read_predictions(system / "trials" / f"{slug}-seed-42" / "predictions.parquet")
+        assert set(found.column("dataset")) == {"eila"}
+        f1 = f1_score(found.truth, found.predicted, average="weighted")
+        assert cells[row]["Weighted F1 score here"]["value"] == pytest.approx(f1)
+        assert cells[row]["Loss published"]["value"] == printed[row]["Loss"]
+        true = found.probabilities[np.arange(28), found.truth]
+        assert cells[row]["Loss here"]["value"] == pytest.approx(-np.log(true).mean(), rel=1e-4)
+        black = np.array(found.column("culture")) == "Black"
+        parts = [100 * accuracy_score(found.truth[own], found.predicted[own]) for own in (black, ~black)]
+        assert by_group[row]["%Acc(Black) here"].value == pytest.approx(parts[0])
+        assert by_group[row]["%Std here"].value == pytest.approx(np.std(parts, ddof=1))
+        assert "%Acc(Mixed) here" in again.table.columns
+        assert by_group[row]["%Acc(Mixed) here"].value is None
+        assert read_report(system / "seed-42" / "report").protocol.name == "fixed"
