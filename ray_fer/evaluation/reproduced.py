@@ -249,7 +249,7 @@ def figure_notes(
             "UAR, WAR and macro F1 of all clips are means over folds (under loso, and everything by class or culture: "
             "of the pooled answers of all folds)."
         )
-    if seeds == {1} and folds:
+    if seeds == {1} and any(one.several_folds and one.split != "loso" for one in measured.values()):
         notes.append("± is the standard deviation over folds (n-1).")
     elif max(seeds, default=0) > 1:
         notes.append("Figures are means of the seeds' figures, ± the standard deviation over seeds (n-1).")
