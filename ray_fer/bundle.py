@@ -5,6 +5,7 @@ Never a pickle: weights are safetensors, everything else is JSON, and the config
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,19 @@ def read_config(path: str | Path) -> BundleConfig:
     if config.format != FORMAT:
         raise BundleError(f"{config_file}: format {config.format} is not supported (expected {FORMAT}); update ray_fer")
     return config
+
+
+def release(path: str | Path) -> str:
+    """What tells a bundle from every other: its version, and eight digits of the SHA-256 of configuration and weights.
+
+    Written as `0.1.0+1f2e3d4c`. Raises BundleError.
+    """
+    path = Path(path)
+    version = read_config(path).version
+    digest = hashlib.sha256((path / "config.json").read_bytes())
+    with (path / "model.safetensors").open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"{version}+{digest.hexdigest()[:8]}"
 
 
 def load_bundle(path: str | Path) -> Bundle:

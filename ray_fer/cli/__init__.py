@@ -9,6 +9,8 @@ import typer
 
 from ray_fer.cli.bench import bench_preprocess, bench_train
 from ray_fer.cli.bench_kafka_clients import bench_kafka_clients
+from ray_fer.cli.bench_load_step import bench_load_step
+from ray_fer.cli.bench_serve import bench_serve
 from ray_fer.cli.bench_stream import bench_stream
 from ray_fer.cli.cache_features import cache_features
 from ray_fer.cli.compare import compare
@@ -16,6 +18,7 @@ from ray_fer.cli.crossval import crossval
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.evaluate import evaluate
+from ray_fer.cli.keys import keys
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.models import models
 from ray_fer.cli.pipeline import aus, preprocess, priors
@@ -33,7 +36,9 @@ __all__ = [
     "app",
     "aus",
     "bench_kafka_clients",
+    "bench_load_step",
     "bench_preprocess",
+    "bench_serve",
     "bench_stream",
     "bench_synth",
     "bench_train",
@@ -72,6 +77,7 @@ _stream.command()(produce)
 _stream.command()(tail)
 _stream.command()(topics)
 app.add_typer(_stream, name="stream")
+app.add_typer(keys, name="keys")
 
 
 def main(arguments: list[str] | None = None) -> Any:

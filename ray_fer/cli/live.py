@@ -87,7 +87,13 @@ def predict(
 
 @exit_on_bad_input
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder, or 'packaged'")],
+    bundles: Annotated[
+        list[str],
+        typer.Argument(help="bundle folders, NAME=FOLDER to name one otherwise, or 'packaged'; the first one answers"),
+    ],
+    stream: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="read Kafka streams, or answer HTTP requests alone")
+    ] = True,
     bootstrap_servers: Brokers = None,
     kafka_config: KafkaConfig = None,
     frames_topic: Annotated[str | None, typer.Option(help="input topic (default: frames)")] = None,
@@ -117,58 +123,86 @@ def serve(
             "--from", help="read again from earliest, latest, an offset or a time; the group's workers must be stopped"
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="address of the dashboard")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the dashboard")] = 8000,
-    workers: Annotated[
-        int, typer.Option(min=1, help="stream workers, which share the topic's partitions: at most one for each")
-    ] = 1,
-    face_replicas: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="face stage replicas (default: one per CPU); 0: each worker finds faces and classifies itself"
-        ),
+    canary: Annotated[
+        str | None, typer.Option(help="NAME:FRACTION: another model answers this share of the streams")
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(help="NAME:FRACTION: another model is asked, too, and compared; its answers stay here"),
+    ] = None,
+    host: Annotated[str, typer.Option(help="address of the API and the dashboard")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port of the API and the dashboard")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="file of API keys, made by `ray-fer keys create`")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="bind to other addresses without keys")] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="host[:port] that videos may be fetched from; repeat it for more")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="web origin whose pages may call the API; repeat it for more")
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="stream workers: a number, or 1-4 to scale on lag; at most one for each partition")
+    ] = "1",
+    face_replicas: Annotated[
+        str | None,
+        typer.Option(help="face stage replicas (default: from 1 to one per CPU); 0: each process does it itself"),
+    ] = None,
+    expression_replicas: Annotated[str, typer.Option(help="expression stage replicas: a number, or 1-4")] = "1",
+    expression_gpus: Annotated[float, typer.Option(min=0, help="GPUs of each of them, such as 0.25")] = 0.0,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="run until interrupted, or leave it running")] = True,
 ) -> None:
-    """Run a model on a Kafka topic of frames with Ray Serve, on the Ray of RAY_ADDRESS or one of its own.
+    """Run models on a Kafka topic of frames and behind an HTTP API with Ray Serve, on RAY_ADDRESS or a Ray of its own.
 
-    Security and sizes of Kafka are set in a file or in the environment: see cluster/kafka/kafka.toml.
+    Security and sizes of Kafka are set in a file or in the environment: see cluster/kafka/kafka.toml. On a cluster,
+    `serve deploy cluster/serve.yaml` does the same, and changes models without restarting anything.
 
     --from gives all windows from there on again, under new session numbers.
     """
-    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.serving.catalogue import models_of, read_catalogue
     from ray_fer.serving.local_ray import ray_session
-    from ray_fer.serving.serve_stream import serve_stream
-    from ray_fer.streaming.freshness import Freshness
+    from ray_fer.serving.options import ServingOptions
     from ray_fer.streaming.kafka import check_broker
     from ray_fer.streaming.kafka_settings import KafkaSettings
-    from ray_fer.streaming.options import StreamOptions
     from ray_fer.streaming.positions import parse_start
-    from ray_fer.streaming.references import ReferencePolicy
     from ray_fer.streaming.replay import rewind
-    from ray_fer.streaming.windows import WindowConfig
 
-    folder = PACKAGED if str(bundle) == "packaged" else bundle
     start = None if begin is None else parse_start(begin)
-    frames = load_bundle(folder).config.preprocessing.frames
-    settings = KafkaSettings.read(
-        kafka_config, bootstrap_servers=bootstrap_servers, frames_topic=frames_topic,
-        predictions_topic=predictions_topic, dead_letter_topic=dead_letter_topic, group=group,
-        processing_guarantee=processing_guarantee,
+    models = models_of(bundles, canary, shadow)
+    kafka = None
+    if stream:
+        kafka = KafkaSettings.read(
+            kafka_config, bootstrap_servers=bootstrap_servers, frames_topic=frames_topic,
+            predictions_topic=predictions_topic, dead_letter_topic=dead_letter_topic, group=group,
+            processing_guarantee=processing_guarantee,
+        )  # fmt: skip
+    options = ServingOptions.model_validate(
+        {
+            "models": models,
+            "kafka": kafka,
+            "stream": {
+                "windows": {
+                    "size": size, "stride": stride, "frames": read_catalogue(models).get().transform.frames,
+                    "allowed_lateness": lateness, "idle_timeout": idle_timeout,
+                },
+                "freshness": {"policy": freshness, "max_staleness": max_staleness},
+                "references": {"prefixes": allow_reference or []},
+            },
+            "workers": workers,
+            "faces": face_replicas,
+            "expressions": expression_replicas,
+            "expression_gpus": expression_gpus,
+            "api": {"keys": keys, "allow_hosts": allow_host or [], "cors_origins": cors_origin or []},
+        }
     )  # fmt: skip
-    options = StreamOptions(
-        windows=WindowConfig(
-            size=size, stride=stride, frames=frames, allowed_lateness=lateness, idle_timeout=idle_timeout
-        ),
-        freshness=Freshness.model_validate({"policy": freshness, "max_staleness": max_staleness}),
-        references=ReferencePolicy(prefixes=allow_reference or []),
-    )
-    check_broker(settings.bootstrap_servers)
-    if start is not None:
-        for partition, offset in rewind(settings, start).items():
-            print(f"{partition.topic}[{partition.partition}] is read again from offset {offset}")
+    if kafka is not None:
+        check_broker(kafka.bootstrap_servers)
+        if start is not None:
+            for partition, offset in rewind(kafka, start).items():
+                print(f"{partition.topic}[{partition.partition}] is read again from offset {offset}")
     with ray_session():
-        serve_stream(folder, settings, options, host, port, workers, face_replicas, wait)
+        from ray_fer.serving.serve_stream import serve_stream
+
+        serve_stream(options, host, port, wait, insecure)
 
 
 @exit_on_bad_input

@@ -42,6 +42,11 @@ class TransformConfig(BaseModel):
         return 6 if self.difference else 3
 
     @property
+    def crop(self) -> tuple[float, float, float, int]:
+        """All that `prepare` reads of it: configurations with equal ones cut the same canvas from a face."""
+        return self.left, self.top, self.side, self.canvas
+
+    @property
     def whole(self) -> TransformConfig:
         """That of images of which nothing is cut off: whole frames, and the apex."""
         return self.model_copy(update={"left": 0.0, "top": 0.0, "side": 1.0, "canvas": self.size, "zoom": 1.0})

@@ -16,8 +16,10 @@ import torch
 
 from ray_fer.models.transform import prepare
 from ray_fer.serving.cameras import FPS, Footage, messages
-from ray_fer.serving.inference import Stages, infer_windows
-from ray_fer.serving.stages import ExpressionStage, FaceStage
+from ray_fer.serving.catalogue import served
+from ray_fer.serving.in_process import InProcess
+from ray_fer.serving.inference import Stages, always, infer_windows
+from ray_fer.serving.stages import ExpressionStage
 from ray_fer.serving.window_parts import Clock
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window
@@ -57,11 +59,11 @@ def _in_processes(loop: Callable[..., LoopSpeed], processes: int, arguments: tup
 
 
 def _bare(number: int, bundle: Path, footage: Footage, options: StreamOptions, seconds: float) -> LoopSpeed:
-    expressions = ExpressionStage(bundle, threads=1)
-    faces = FaceStage(expressions.transform)
     clock = Clock()
-    find, classify = clock.timing("faces", faces.find), clock.timing("expression", expressions.probabilities)
-    stages = Stages(find, classify, expressions.classes, expressions.info)
+    running, model = InProcess(threads=1), served(bundle)
+    stages = Stages(
+        clock.timing("faces", running.stages.find_faces), clock.timing("expression", running.stages.classify)
+    )
     streams = range(number * _STREAMS, (number + 1) * _STREAMS)
     windows = {f"camera-{stream:03d}": StreamWindows(str(stream), options.windows) for stream in streams}
     waiting: deque[Window] = deque()
@@ -73,7 +75,7 @@ def _bare(number: int, bundle: Path, footage: Footage, options: StreamOptions, s
         if len(waiting) < options.windows_per_turn:
             continue
         turn = [waiting.popleft() for _ in range(options.windows_per_turn)]
-        answered += len(infer_windows(stages, turn).predictions)
+        answered += len(infer_windows(stages, turn, always(model)).predictions)
         if began is None:
             # The first turn warms up, and a stream's first window has four times as many new frames as the others.
             clock.seconds.clear()
@@ -82,7 +84,7 @@ def _bare(number: int, bundle: Path, footage: Footage, options: StreamOptions, s
             break
     assert began is not None
     elapsed = time.perf_counter() - began
-    faces.close()
+    running.close()
     return LoopSpeed(answered / elapsed, clock.per(answered))
 
 

@@ -12,6 +12,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from kafka import KafkaProducer
@@ -22,7 +23,7 @@ from ray_fer.streaming.frame_message import FrameMessage
 from ray_fer.streaming.kafka import producer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.video.decode import iter_frames
-from ray_fer.video.images import encode_jpeg
+from ray_fer.video.images import decode_image, encode_jpeg
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
 JPEG_QUALITY = 85
@@ -42,6 +43,17 @@ def record_footage(folder: Path, seconds: float = 10, seed: int = 7) -> Footage:
         larger = (cv2.resize(image, (WIDTH, HEIGHT)) + noise[number % 8] for number, image in enumerate(images))
         footage.append([encode_jpeg(np.clip(one, 0, 255).astype(np.uint8), JPEG_QUALITY) for one in larger])
     return footage
+
+
+def record_video(camera: Sequence[bytes], path: Path) -> Path:
+    """A camera's JPEGs as an MP4 of H.264."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for jpeg in camera:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(decode_image(jpeg), format="rgb24")))
+        output.mux(stream.encode(None))
+    return path
 
 
 def message(footage: Footage, stream: int, number: int, start_us: int, stream_id: str | None = None) -> FrameMessage:
@@ -76,17 +88,18 @@ def _send(writer: KafkaProducer, settings: KafkaSettings, one: FrameMessage) -> 
 
 @contextmanager
 def live(
-    settings: KafkaSettings, footage: Footage, streams: int, replaced_every_s: float | None = None
+    settings: KafkaSettings, footage: Footage, streams: int, replaced_every_s: float | None = None, first: int = 0
 ) -> Iterator[tuple[int, Callable[[], float]]]:
     """Streams from now on, whose event time is the clock's, sent by a process of its own until the end of the body.
 
-    With `replaced_every_s` each stream ends after so long, one after the other, and a new one takes its place. Yields
+    They are numbered from `first` on. With `replaced_every_s` each ends after so long, one after the other, and a new
+    one takes its place. Yields
     the pid of that process, and a function that gives by how many seconds it was behind at most. Raises RuntimeError
     when it ended too early.
     """
     context = multiprocessing.get_context("spawn")
     stop, behind = context.Event(), context.Value("d", 0.0)
-    arguments = (settings, footage, streams, replaced_every_s, stop, behind)
+    arguments = (settings, footage, range(first, first + streams), replaced_every_s, stop, behind)
     process = context.Process(target=_send_live, args=arguments, daemon=True)
     process.start()
     assert process.pid is not None
@@ -101,28 +114,28 @@ def live(
 
 
 def _send_live(
-    settings: KafkaSettings, footage: Footage, streams: int, replaced_every_s: float | None, stop: Event, behind: Any
+    settings: KafkaSettings, footage: Footage, numbers: range, replaced_every_s: float | None, stop: Event, behind: Any
 ) -> None:
     # Ten times a second for all of them, as it is not the cameras that are measured.
     writer = producer(settings, linger_ms=100)
     began, start_us = time.monotonic(), time.time_ns() // 1000
     life = math.inf if replaced_every_s is None else round(replaced_every_s * FPS)
-    number = 0
+    number, streams = 0, len(numbers)
     while not stop.is_set():
         # Cameras are not in step: each sends at its own moment of a frame's time.
-        for stream in range(streams):
-            due = began + (number + stream / streams) / FPS
+        for place, stream in enumerate(numbers):
+            due = began + (number + place / streams) / FPS
             early = due - time.monotonic()
             if early > 0.002:  # to sleep for less takes longer than that
                 time.sleep(early)
             behind.value = max(behind.value, -early)
             # Frames of those that came before it at this place, and of this one.
-            before, own = divmod(number + stream * life / streams, life) if replaced_every_s else (0, number)
+            before, own = divmod(number + place * life / streams, life) if replaced_every_s else (0, number)
             one = message(
                 footage,
                 stream,
                 int(own),
-                start_us + (number - int(own)) * 1_000_000 // FPS + stream * 1_000_000 // (streams * FPS),
+                start_us + (number - int(own)) * 1_000_000 // FPS + place * 1_000_000 // (streams * FPS),
                 f"camera-{stream:03d}" if before == 0 else f"camera-{stream:03d}-{before:.0f}",
             )
             _send(writer, settings, one)

@@ -18,10 +18,12 @@ from rich.console import Console
 from rich.live import Live
 
 from ray_fer.bundle import PACKAGED, BundleConfig, load_bundle
+from ray_fer.serving.catalogue import models_of
 from ray_fer.serving.demo_streams import DemoStream, demo_streams, play
 from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.demo_table import live_table, summary_table
 from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.options import ServingOptions
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.kafka import assign_all, check_broker, consumer
 from ray_fer.streaming.kafka_settings import KafkaSettings
@@ -93,8 +95,8 @@ def _stream(
     options: DemoOptions, bundle: Path, servers: str, folder: Path, stack: contextlib.ExitStack, console: Console
 ) -> dict[str, Any]:
     # Imported late: the modules define Serve deployments, which wants Ray's logging settled first.
+    from ray_fer.serving.app import build, face_replicas
     from ray_fer.serving.application import deployed
-    from ray_fer.serving.deployments import build_app, face_replicas
 
     config = load_bundle(bundle).config
     run = uuid.uuid4().hex[:8]  # topics and group of its own: a shared broker may hold another demo's
@@ -112,7 +114,8 @@ def _stream(
         stack.callback(delete_topics, settings)
     with ThreadPoolExecutor(1) as pool:  # rendering takes as long as deploying: do both at once
         rendering = pool.submit(demo_streams, options.labelled_streams, options.seed, folder / "streams")
-        app = build_app(str(bundle), settings, StreamOptions(windows=windows), faces=face_replicas())
+        stream = StreamOptions(windows=windows)
+        app = build(ServingOptions(models=models_of([bundle]), kafka=settings, stream=stream, faces=face_replicas()))
         url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or free_port()))
         streams = rendering.result()
     console.print(f"dashboard at {url}")

@@ -1,71 +1,94 @@
-"""The Ray Serve graph: stream worker -> face stage -> expression stage, and the dashboard in front.
-
-frames topic -> StreamWorkers -> Faces (N replicas)
-                          |  `-> Expressions (batched)
-                          `-> predictions topic -> Dashboard (HTTP, WebSocket)
-
-The two stages may also run in the workers' own processes: nothing is sent from one to another then, but they cannot be
-scaled, or put on GPUs, without them.
-"""
+"""The replicas of the Serve application beside its API: stream workers and the two model stages."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from ray import serve
 
-from ray_fer.bundle import read_config
 from ray_fer.models.transform import TransformConfig
-from ray_fer.serving.dashboard import Dashboard
-from ray_fer.serving.inference import Classify, FindFaces, Stages, infer_windows
-from ray_fer.serving.stage_source import OwnStages, ReplicaStages, StageSource
+from ray_fer.serving.catalogue import Catalogue
+from ray_fer.serving.in_process import MODELS_KEPT
+from ray_fer.serving.inference import Classify, FindFaces, Shadowed, Stages, infer_windows
+from ray_fer.serving.routes import Routes
+from ray_fer.serving.stage_source import StageSource
 from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage
 from ray_fer.streaming.kafka_settings import KafkaSettings
-from ray_fer.streaming.messages import ModelInfo
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.payload import PictureRequest
 from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.streaming.windows import Window
 from ray_fer.streaming.worker import Inference, StreamWorker
 
+API = "Api"
+"""Name of the deployment that lists the models."""
+
 _STOP_S = 20.0
+_LIST_S = 10.0
+_TOGETHER = 64
+_GATHER_S = 0.005
 
 
 @serve.deployment(max_ongoing_requests=2, ray_actor_options={"num_cpus": 0.3})
 class Faces:
     """Replica of the face stage."""
 
-    def __init__(self, transform: dict[str, Any], references: dict[str, Any]) -> None:
+    def __init__(self, references: ReferencePolicy) -> None:
         torch.set_num_threads(1)
-        self._stage = FaceStage(TransformConfig(**transform), ReferencePolicy(**references))
+        self._stage = FaceStage(references)
 
-    def find(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
-        return self._stage.find(requests)
+    def find(self, requests: list[PictureRequest], transform: TransformConfig) -> list[list[FaceResult]]:
+        return self._stage.find(requests, transform)
 
     def __del__(self) -> None:
         self._stage.close()
 
 
-@serve.deployment(max_ongoing_requests=2, ray_actor_options={"num_cpus": 0.3})
+@serve.deployment(max_ongoing_requests=32, ray_actor_options={"num_cpus": 0.3})
 class Expressions:
-    """Replica of the expression stage."""
+    """Replica of the expression stage, with up to four models at once.
 
-    def __init__(self, bundle: str, threads: int) -> None:
-        self._stage = ExpressionStage(bundle, threads)
+    Calls that come within some milliseconds of each other, or while the model works, are answered together. Serve sends
+    a call to a replica that has its model loaded, if there is one.
+    """
 
-    def classify(self, clips: list[np.ndarray]) -> np.ndarray:
-        return self._stage.probabilities(clips)
+    def __init__(self, threads: int, together: int = _TOGETHER) -> None:
+        self._threads = threads
+        self._gathered.set_max_batch_size(together)  # type: ignore[attr-defined]
+        # The number of torch's threads is each calling thread's own.
+        self._model_thread = ThreadPoolExecutor(1, "model", torch.set_num_threads, (threads,))
 
-    def describe(self) -> tuple[list[str], int, ModelInfo]:
-        """Classes, frames per window, and model name and version."""
-        return self._stage.classes, self._stage.frames, self._stage.info
+    async def classify(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Probabilities float32 [N,C] of the model that the call names."""
+        return await self._gathered(clips)
+
+    async def load(self) -> None:
+        """Load the model that the call names, so that the first clip does not wait for it."""
+        await self._model(serve.get_multiplexed_model_id())
+
+    @serve.multiplexed(max_num_models_per_replica=MODELS_KEPT)
+    async def _model(self, path: str) -> ExpressionStage:
+        return await asyncio.to_thread(ExpressionStage, path, self._threads)
+
+    @serve.batch(
+        max_batch_size=_TOGETHER,
+        batch_wait_timeout_s=_GATHER_S,
+        batch_size_fn=lambda calls: sum(len(clips) for clips in calls),
+    )
+    async def _gathered(self, calls: list[list[np.ndarray]]) -> list[np.ndarray]:
+        model = await self._model(serve.get_multiplexed_model_id())
+        clips = [clip for call in calls for clip in call]
+        answers = await asyncio.get_running_loop().run_in_executor(self._model_thread, model.probabilities, clips)
+        return np.split(answers, np.cumsum([len(call) for call in calls])[:-1])
 
 
 @serve.deployment(
@@ -84,18 +107,33 @@ class Stream:
     `session_timeout_ms`.
     """
 
-    def __init__(self, stages: StageSource, settings: dict[str, Any], options: dict[str, Any]) -> None:
-        self._replica = serve.get_replica_context().replica_tag
+    def __init__(self, stages: StageSource, settings: KafkaSettings, options: StreamOptions) -> None:
+        context = serve.get_replica_context()
+        self._replica, self._app = context.replica_tag, context.app_name
         self._source = stages
+        self._routes = Routes(self._catalogue)
         self._error: BaseException | None = None
         self._stages: Stages | None = None
-        self._worker = StreamWorker(KafkaSettings(**settings), StreamOptions(**options), self._infer)
+        self._asked_at, self._worked_s = time.monotonic(), 0.0
+        self._worker = StreamWorker(settings, options, self._infer)
         self._thread = threading.Thread(target=self._run, name="stream-worker", daemon=True)
         self._thread.start()
 
     def check_health(self) -> None:
         if not self._thread.is_alive():
             raise RuntimeError("the stream worker has ended") from self._error
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What `LagPolicy` reads: unread records, partitions of the topic, and the share of time with work to do."""
+        statistics = self._worker.statistics
+        now, worked_s = time.monotonic(), statistics.stage_seconds["model"]
+        busy = (worked_s - self._worked_s) / max(now - self._asked_at, 1e-3)
+        self._asked_at, self._worked_s = now, worked_s
+        return {
+            "lag_records": float(sum(statistics.lag_records.values())),
+            "partitions": float(self._worker.topic_partitions),
+            "busy": busy,
+        }
 
     def statistics(self) -> tuple[str, dict[str, Any]]:
         """This replica, and what its worker has counted, without single streams."""
@@ -118,6 +156,10 @@ class Stream:
             self._error = error
             raise
 
+    def _catalogue(self) -> Catalogue:
+        # Asked for by name: the API has a handle of the workers already, and two cannot be bound to each other.
+        return serve.get_deployment_handle(API, self._app).catalogue.remote().result(timeout_s=_LIST_S)
+
     def _infer(self, windows: Sequence[Window]) -> Inference:
         if self._stages is None:
             opened = self._source.open()
@@ -126,51 +168,21 @@ class Stream:
                 find_faces=partial(self._find_faces, opened.find_faces),
                 classify=partial(self._classify, opened.classify),
             )
-        return infer_windows(self._stages, windows)
+        return infer_windows(self._stages, windows, self._routes.current().route, self._shadowed)
 
-    def _find_faces(self, find: FindFaces, requests: list[PictureRequest]) -> list[list[FaceResult]]:
+    def _find_faces(
+        self, find: FindFaces, requests: list[PictureRequest], transform: TransformConfig
+    ) -> list[list[FaceResult]]:
         statistics = self._worker.statistics
         with statistics.stage("faces", sum(len(request.indices) for request in requests)):
-            found = find(requests)
+            found = find(requests, transform)
         statistics.faces_found += sum(result.face is not None for results in found for result in results)
         return found
 
-    def _classify(self, classify: Classify, clips: list[np.ndarray]) -> np.ndarray:
+    def _classify(self, classify: Classify, clips: list[np.ndarray], model: Any) -> np.ndarray:
         with self._worker.statistics.stage("expressions", len(clips)):
-            return classify(clips)
+            return classify(clips, model)
 
-
-def face_replicas() -> int:
-    """Face stage replicas for the current cluster: one per CPU, at most 8."""
-    return max(1, min(int(ray.cluster_resources().get("CPU", 1)), 8))
-
-
-def build_app(
-    bundle: str, settings: KafkaSettings, options: StreamOptions, faces: int, workers: int = 1, threads: int = 1
-) -> serve.Application:
-    """The Serve application; its route serves the dashboard. With 0 `faces` the workers hold both stages themselves.
-
-    Several workers are dynamic members of their group: ValueError for `instance` with more than one. Serve has no
-    lasting name for a replica to derive theirs from. Its id is new after a restart, and its rank is another replica's
-    after scaling down, which would then shut out the one that joined under that name. A dynamic member that ends says
-    goodbye, so the others have its partitions at once and read their own on meanwhile.
-    """
-    if workers > 1 and settings.instance is not None:
-        raise ValueError(
-            f"instance {settings.instance!r} is the name of a single worker, and there are {workers}: leave out "
-            "instance in the Kafka settings, or run one worker"
-        )
-    if faces:
-        # mypy does not follow class decorators: to it these are plain classes.
-        transform = read_config(bundle).preprocessing.model_dump()
-        face_stage = Faces.options(num_replicas=faces).bind(  # type: ignore[attr-defined]
-            transform, options.references.model_dump()
-        )
-        expressions = Expressions.bind(bundle, threads)  # type: ignore[attr-defined]
-        stages: StageSource = ReplicaStages(face_stage, expressions)
-    else:
-        stages = OwnStages(bundle, options.references, threads)
-    stream = Stream.options(num_replicas=workers).bind(  # type: ignore[attr-defined]
-        stages, settings.model_dump(), options.model_dump()
-    )
-    return Dashboard.bind(stream, settings.model_dump())  # type: ignore[attr-defined]
+    def _shadowed(self, one: Shadowed) -> None:
+        said = "failed" if one.beside is None else "yes" if one.beside.expression == one.prediction.expression else "no"
+        self._worker.statistics.shadow_windows[said] += 1

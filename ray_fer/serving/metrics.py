@@ -1,9 +1,9 @@
-"""What stream workers count, as Prometheus metrics: `GET /metrics` of the dashboard.
+"""What stream workers and the API count, and which models are served, as Prometheus metrics: `GET /metrics`.
 
 Why not through Ray's own metrics, which every node exports on a port of its own: Ray's agent makes up histograms again
 from the middles of their buckets, so that sums and averages of the latency are wrong; it runs only where Ray's
 dashboard agent does; and whoever scrapes it must find every node. The workers keep all figures anyway (`statistics`),
-so one page shows them as they are, to anyone who reaches the dashboard.
+so one page shows them as they are, to anyone who may ask the API.
 
 Labels are few: a stage, a status, a verdict, a partition, and Serve's id of the worker's replica, under the name
 `replica` that Serve's own metrics have. Never a stream: `GET /api/streams` has those.
@@ -11,13 +11,16 @@ Labels are few: a stage, a status, a verdict, a partition, and Serve's id of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from ray_fer.serving.api_figures import joined
+from ray_fer.serving.catalogue import Catalogue
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -37,6 +40,10 @@ COUNTERS = {
     "batches": ("Batches given to a stage", "stage"),
     "batch_items": ("Frames (faces) and windows (expressions) in those batches", "stage"),
     "faces_found": ("Frames with a face among those of the faces batches", None),
+    "shadow_windows": (
+        "Windows about which a shadow model was asked, by whether it named the same expression",
+        "agreed",
+    ),
 }
 GAUGES = {
     "lag_records": ("Records of the frames topic not read yet", "partition"),
@@ -47,11 +54,35 @@ GAUGES = {
 }
 
 
-def exposition(workers: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Prometheus' text format of the workers' summaries, by replica."""
+def exposition(
+    workers: Mapping[str, Mapping[str, Any]],
+    apis: Iterable[tuple[str, Sequence[Metric]]] = (),
+    catalogue: Catalogue | None = None,
+) -> bytes:
+    """Prometheus' text format of the workers' summaries and the API's figures, by replica, and of the models."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Workers(workers))
+    registry.register(_Given([*joined(apis), *_models(catalogue)]))
     return generate_latest(registry)
+
+
+def _models(catalogue: Catalogue | None) -> Iterator[Metric]:
+    if catalogue is None:
+        return
+    family = GaugeMetricFamily(
+        "ray_fer_model_info", "Always 1: a model that is served, and what for", labels=["name", "version", "role"]
+    )
+    for name, model, role, _ in catalogue.roles():
+        family.add_metric([name, model.info.version, role], 1)
+    yield family
+
+
+class _Given(Collector):
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 class _Workers(Collector):

@@ -1,60 +1,64 @@
-"""Deploy the stream application on a Ray cluster and keep it there."""
+"""Deploy the application on a Ray cluster and keep it there."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
-from ray_fer.bundle import read_config
+from ray_fer.serving.app import build
 from ray_fer.serving.application import deployed
-from ray_fer.serving.deployments import build_app, face_replicas
-from ray_fer.serving.stages import check_live
+from ray_fer.serving.catalogue import read_catalogue
+from ray_fer.serving.options import ServingOptions
 from ray_fer.streaming.kafka import check_broker
 from ray_fer.streaming.kafka_settings import KafkaSettings
-from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.topics import create_topics, describe_topics
 
 APP_NAME = "ray-fer"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve_stream(
-    bundle: str | Path,
-    settings: KafkaSettings,
-    options: StreamOptions,
+    options: ServingOptions,
     host: str,
     port: int,
-    workers: int,
-    faces: int | None,
     wait: bool,
+    insecure: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Create missing topics, deploy, and with `wait` run until interrupted, then take the application down.
 
     An application that is there already is replaced, worker by worker. Raises BundleError, BrokerError, or ValueError
-    when the windows' frame count is not the model's, for a model that reads more than faces, or for more workers than
-    there are partitions.
+    when the windows' frame count is not the model's, for a model that reads more than faces, for more workers than
+    there are partitions, and for an address that others reach while nobody needs a key.
     """
-    config = read_config(bundle)
-    check_live(config)
-    frames = config.preprocessing.frames
-    if options.windows.frames != frames:
-        raise ValueError(f"windows of {options.windows.frames} frames, but the model reads {frames}")
-    check_broker(settings.bootstrap_servers)
-    create_topics(settings)
-    partitions = describe_topics(settings)[settings.frames_topic].partitions
-    if workers > partitions:
+    if host not in _LOOPBACK and options.api.keys is None and not insecure:
         raise ValueError(
-            f"{workers} workers, but topic {settings.frames_topic!r} has {partitions} partitions, each of which is one "
-            f"worker's: choose at most {partitions} workers, or give the topic more partitions"
+            f"on {host} everyone who reaches this machine could use the API: give a file of keys with --keys (make one "
+            "with `ray-fer keys create`), or say --insecure"
         )
-    app = build_app(
-        str(Path(bundle).resolve()), settings, options, face_replicas() if faces is None else faces, workers
-    )
-    with deployed(app, APP_NAME, host, port, keep=not wait) as url:
-        say(f"serving {settings.frames_topic} -> {settings.predictions_topic}; dashboard at {url}")
+    if options.models is None:
+        raise ValueError("no model to serve")
+    kafka = options.kafka
+    read_catalogue(options.models, None if kafka is None else options.stream.windows.frames)
+    what = "HTTP requests"
+    if kafka is not None:
+        _check_topics(kafka, options.workers.most)
+        what = f"{kafka.frames_topic} -> {kafka.predictions_topic}"
+    with deployed(build(options), APP_NAME, host, port, keep=not wait) as url:
+        say(f"serving {what}; dashboard at {url}")
         if wait:
             try:
                 threading.Event().wait()
             except KeyboardInterrupt:
                 say("stopping")
+
+
+def _check_topics(kafka: KafkaSettings, workers: int) -> None:
+    check_broker(kafka.bootstrap_servers)
+    create_topics(kafka)
+    partitions = describe_topics(kafka)[kafka.frames_topic].partitions
+    if workers > partitions:
+        raise ValueError(
+            f"{workers} workers, but topic {kafka.frames_topic!r} has {partitions} partitions, each of which is one "
+            f"worker's: choose at most {partitions} workers, or give the topic more partitions"
+        )

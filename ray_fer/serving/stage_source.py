@@ -1,4 +1,4 @@
-"""Where a stream worker has its two stages: in deployments of their own, or in its own process."""
+"""Where the two stages run for those who ask them: in deployments of their own, or in the asker's process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Protocol
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
+from ray_fer.models.transform import TransformConfig
+from ray_fer.serving.catalogue import ServedModel
+from ray_fer.serving.in_process import InProcess
 from ray_fer.serving.inference import Stages
-from ray_fer.serving.stages import ExpressionStage, FaceResult, FaceStage
+from ray_fer.serving.stages import FaceResult
 from ray_fer.streaming.payload import PictureRequest, chunks
 from ray_fer.streaming.references import ReferencePolicy
 
@@ -20,10 +23,10 @@ _TIMEOUT_S = 120.0
 
 
 class StageSource(Protocol):
-    """Pickled to where the worker runs, and opened there."""
+    """Pickled to where the stages are asked, and opened there."""
 
     def open(self) -> Stages:
-        """The stages, ready to be called by one thread. Raises what the model's loading or replicas raise."""
+        """The stages, which any thread may call; not from an event loop, which they would hold up."""
 
     def close(self) -> None:
         """Let go of them; safe before `open`."""
@@ -38,38 +41,36 @@ class ReplicaStages:
 
     def open(self) -> Stages:
         """See `StageSource`."""
-        classes, _, model = self.expressions.describe.remote().result(timeout_s=_TIMEOUT_S)
-        return Stages(self._find, self._classify, classes, model)
+        return Stages(self._find, self._classify)
 
     def close(self) -> None:
         """See `StageSource`."""
 
-    def _find(self, requests: list[PictureRequest]) -> list[list[FaceResult]]:
-        calls = [self.faces.find.remote(chunk) for chunk in chunks(requests, _FACES_PER_CALL)]
+    def _find(self, requests: list[PictureRequest], transform: TransformConfig) -> list[list[FaceResult]]:
+        calls = [self.faces.find.remote(chunk, transform) for chunk in chunks(requests, _FACES_PER_CALL)]
         return [results for call in calls for results in call.result(timeout_s=_TIMEOUT_S)]
 
-    def _classify(self, clips: list[np.ndarray]) -> np.ndarray:
+    def _classify(self, clips: list[np.ndarray], model: ServedModel) -> np.ndarray:
+        handle = self.expressions.options(multiplexed_model_id=model.path)
         starts = range(0, len(clips), _CLIPS_PER_CALL)
-        calls = [self.expressions.classify.remote(clips[start : start + _CLIPS_PER_CALL]) for start in starts]
+        calls = [handle.classify.remote(clips[start : start + _CLIPS_PER_CALL]) for start in starts]
         return np.concatenate([call.result(timeout_s=_TIMEOUT_S) for call in calls])
 
 
 @dataclass
 class OwnStages:
-    """A model of the worker's own."""
+    """Stages of the asker's own."""
 
-    bundle: str
     references: ReferencePolicy
-    threads: int
-    _faces: FaceStage | None = field(default=None, init=False)
+    threads: int | None = None
+    _running: InProcess | None = field(default=None, init=False)
 
     def open(self) -> Stages:
         """See `StageSource`."""
-        expressions = ExpressionStage(self.bundle, self.threads)
-        self._faces = FaceStage(expressions.transform, self.references)
-        return Stages(self._faces.find, expressions.probabilities, expressions.classes, expressions.info)
+        self._running = InProcess(self.references, self.threads)
+        return self._running.stages
 
     def close(self) -> None:
         """See `StageSource`."""
-        if self._faces is not None:
-            self._faces.close()
+        if self._running is not None:
+            self._running.close()

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ray_fer.bundle import BundleConfig, load_bundle
-from ray_fer.models import reads
+from ray_fer.bundle import load_bundle
 from ray_fer.models.batch import ClipBatch
 from ray_fer.models.transform import TransformConfig, normalise, prepare
-from ray_fer.streaming.messages import ModelInfo
 from ray_fer.streaming.payload import PictureRequest, decode
 from ray_fer.streaming.references import ReferencePolicy
 from ray_fer.video.face_clip import FaceFrame, find_face
@@ -25,10 +23,18 @@ _LARGEST_BATCH = 8
 
 @dataclass(frozen=True)
 class FaceResult:
-    """What the face stage says of one frame: a face, none (`face` None), or why it could not be fetched or decoded."""
+    """What the face stage says of one frame: a face, none (`face` None), or why it could not be fetched or decoded.
+
+    `crop` is `TransformConfig.crop` of the model that the face was cut for.
+    """
 
     face: FaceFrame | None
     error: str | None = None
+    crop: tuple[float, float, float, int] | None = None
+
+    def serves(self, transform: TransformConfig) -> bool:
+        """Whether the result is also that for another model."""
+        return self.face is None or self.crop == transform.crop
 
 
 class FaceStage:
@@ -39,58 +45,48 @@ class FaceStage:
     by default it allows none.
     """
 
-    def __init__(self, transform: TransformConfig, references: ReferencePolicy | None = None) -> None:
-        self._transform = transform
+    def __init__(self, references: ReferencePolicy | None = None) -> None:
         self._references = references or ReferencePolicy()
         self._finder = FaceFinder()
 
-    def find(self, requests: Sequence[PictureRequest]) -> list[list[FaceResult]]:
+    def find(self, requests: Sequence[PictureRequest], transform: TransformConfig) -> list[list[FaceResult]]:
         """One list per request, with one result per index; what is broken is an error there, never an exception.
 
         Raises StoreAwayError when the store of a reference does not answer.
         """
-        return [self._results(request) for request in requests]
+        return [self._results(request, transform) for request in requests]
 
     def close(self) -> None:
         self._finder.close()
 
-    def _results(self, request: PictureRequest) -> list[FaceResult]:
-        results = {index: self._one(picture) for index, picture in decode(request, self._references)}
+    def _results(self, request: PictureRequest, transform: TransformConfig) -> list[FaceResult]:
+        results = {index: self._one(picture, transform) for index, picture in decode(request, self._references)}
         return [results[index] for index in request.indices]
 
-    def _one(self, picture: np.ndarray | MediaError) -> FaceResult:
+    def _one(self, picture: np.ndarray | MediaError, transform: TransformConfig) -> FaceResult:
         if isinstance(picture, MediaError):
             return FaceResult(None, picture.reason)
         face = find_face(self._finder, picture)
         if face is None:
             return FaceResult(None)
-        (canvas,) = prepare(torch.from_numpy(face.crop[None]), self._transform)
-        return FaceResult(replace(face, crop=canvas.permute(1, 2, 0).contiguous().numpy()))
-
-
-def check_live(config: BundleConfig) -> None:
-    """Raise ValueError for a model that reads more than faces, of which the windows of a stream are made."""
-    more = [name for name in reads(config.model, config.model_config_) if name != "frames"]
-    if more:
-        advice = ", or train it with --set model_config_.streams=face" if more == ["scene"] else ""
-        raise ValueError(
-            f"{config.name} reads {' and '.join(more)} of a clip, and windows of video hold faces alone; test it on a "
-            f"clip store with `ray-fer evaluate`{advice}"
-        )
+        (canvas,) = prepare(torch.from_numpy(face.crop[None]), transform)
+        crop = canvas.permute(1, 2, 0).contiguous().numpy()
+        return FaceResult(replace(face, crop=crop), crop=transform.crop)
 
 
 class ExpressionStage:
-    """Aligned face clips -> class probabilities, with the model of a bundle. ValueError as `check_live`."""
+    """Aligned face clips -> class probabilities, with the model of a bundle, on a GPU where this process has one.
+
+    Raises BundleError.
+    """
 
     def __init__(self, bundle: str | Path, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._bundle = load_bundle(bundle)
-        check_live(self._bundle.config)
-        self.classes = self._bundle.config.classes
-        self.frames = self._bundle.config.preprocessing.frames
-        self.info = ModelInfo(name=self._bundle.config.name, version=self._bundle.config.version)
-        self.transform = self._bundle.config.preprocessing
+        loaded = load_bundle(bundle)
+        self.transform = loaded.config.preprocessing
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = loaded.model.to(self._device)
 
     @torch.inference_mode()
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
@@ -101,9 +97,9 @@ class ExpressionStage:
         return np.concatenate([self._of_batch(batch) for batch in batches(clips)])
 
     def _of_batch(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        canvases = torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3)
-        output = self._bundle.model(ClipBatch(frames=normalise(canvases, self.transform)))
-        return output.logits.float().softmax(dim=1).numpy()
+        canvases = torch.from_numpy(np.stack(clips)).to(self._device).permute(0, 1, 4, 2, 3)
+        output = self._model(ClipBatch(frames=normalise(canvases, self.transform)))
+        return output.logits.float().softmax(dim=1).cpu().numpy()
 
 
 def batches(clips: Sequence[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:

@@ -11,6 +11,7 @@ import numpy as np
 from ray_fer.serving.stream_speed import Latencies, Trial, highest
 
 if TYPE_CHECKING:
+    from ray_fer.serving.load_step import StepSeen
     from ray_fer.serving.soak import Soak
 
 
@@ -39,6 +40,22 @@ def plot_soak(soak: Soak, path: Path) -> Path:
     seconds, median = _medians(soak.latency, every_s=15)
     right.plot(seconds, median)
     right.set_ylabel("latency, s (median of 15 s)")
+    right.set_ylim(bottom=0)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def plot_step(seen: StepSeen, path: Path) -> Path:
+    """PNG: live streams and workers, and the unread records, over time."""
+    figure, (left, right) = _figure(2)
+    seconds = [one.at_s for one in seen.moments]
+    left.step(seconds, [one.streams for one in seen.moments], where="post", label="live streams", color="#8a94a3")
+    left.step(seconds, [one.replicas for one in seen.moments], where="post", label="stream workers", color="#0072b2")
+    left.set_ylim(bottom=0)
+    left.legend(frameon=False, fontsize=8)
+    known = [one for one in seen.moments if one.lag is not None]
+    right.plot([one.at_s for one in known], [one.lag for one in known], color="#d55e00")
+    right.set_ylabel("unread records")
     right.set_ylim(bottom=0)
     figure.savefig(path, dpi=110)
     return path

@@ -21,6 +21,8 @@ import numpy as np
 
 from ray_fer.process_use import Use, Watch
 from ray_fer.serving.cameras import FPS, Footage, live, send_all
+from ray_fer.serving.catalogue import models_of
+from ray_fer.serving.options import ServingOptions
 from ray_fer.streaming.broker import free_port
 from ray_fer.streaming.kafka import assign_all, consumer
 from ray_fer.streaming.kafka_settings import KafkaSettings
@@ -186,8 +188,8 @@ def running(
     Yields the settings, and a function that gives the committed predictions that came since it was called last.
     """
     # Imported late: the modules define Serve deployments, which wants Ray's logging settled first.
+    from ray_fer.serving.app import build
     from ray_fer.serving.application import deployed
-    from ray_fer.serving.deployments import build_app
 
     run = uuid.uuid4().hex[:8]
     names = {"frames_topic": "frames", "predictions_topic": "predictions", "dead_letter_topic": "dead"}
@@ -200,7 +202,12 @@ def running(
         reader = consumer(settings)
         stack.callback(reader.close, autocommit=False)
         assign_all(reader, settings.predictions_topic)
-        app = build_app(str(system.bundle), settings, system.options, faces=system.faces, workers=system.workers)
+        app = build(
+            ServingOptions(
+                models=models_of([system.bundle]), kafka=settings, stream=system.options, faces=system.faces,
+                workers=system.workers,
+            )
+        )  # fmt: skip
         stack.enter_context(deployed(app, APP, "127.0.0.1", free_port()))
         yield settings, lambda: [one for records in reader.poll(timeout_ms=100).values() for one in records]
 

@@ -25,6 +25,7 @@ R = TypeVar("R")
 VERDICTS = get_args(Verdict)
 STATUSES = get_args(Prediction.model_fields["status"].annotation)
 STAGES = ("fetch", "model", "faces", "expressions", "commit")
+AGREED = ("yes", "no", "failed")
 BATCHED = ("faces", "expressions")
 LATENCY_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds of the histogram's buckets: fine where a live stream lies, coarse where one has fallen behind."""
@@ -106,6 +107,8 @@ class WorkerStatistics:
     """Frames and windows that those batches held."""
     faces_found: int = 0
     """Frames with a face among those of the batches of "faces"."""
+    shadow_windows: dict[str, int] = field(default_factory=_zeros(AGREED))
+    """Windows about which a shadow model was asked, by whether it named the same expression."""
     latency_buckets: dict[str, int] = field(default_factory=_zeros(_BUCKETS))
     """Predictions by latency: how many in each bucket alone, by its upper bound in seconds."""
     latency_sum: float = 0.0

@@ -69,6 +69,8 @@ class StreamWorker:
         infer: Callable[[Sequence[Window]], Inference],
     ) -> None:
         self.statistics = WorkerStatistics()
+        self.topic_partitions = 0
+        """Partitions of the frames topic, whoever reads them; 0 before they are known."""
         self._settings = settings
         self._options = options
         self._attempts = Attempts(infer)
@@ -192,6 +194,8 @@ class StreamWorker:
             if end is not None and position is not None and not unread and not full:
                 progress.looked(min(elapsed, _LONGEST_TURN_S))
         self.statistics.observe(lag, self._partitions.values(), self._attempts.failures)
+        if self._partitions:
+            self.topic_partitions = len(consumer.partitions_for_topic(self._settings.frames_topic) or ())
 
     def _waiting(self) -> int:
         return sum(progress.waiting() for progress in self._partitions.values())

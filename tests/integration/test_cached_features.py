@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from ray_fer.evaluation.infer import predict_clips
 from ray_fer.preprocessing.store_index import read_index
+from ray_fer.serving.catalogue import served
 from ray_fer.serving.local_ray import ray_session
-from ray_fer.serving.stages import ExpressionStage
 from ray_fer.training.bundles import model_arguments, write_bundle
 from ray_fer.training.cache import cache_features
 from ray_fer.training.clip_batches import clip_batch
@@ -192,7 +192,7 @@ def test_a_bundle_is_tested_with_its_scenes_and_refused_where_there_are_none(
     with pytest.raises(ValueError, match=r"keeps no whole frames.*streams=face"):
         train(chosen, colour_store(tmp_path / "faces", CLIPS), tmp_path / "again")
     with pytest.raises(ValueError, match="windows of video hold faces alone"):
-        ExpressionStage(written.path)
+        served(written.path)
 
 
 SMALL_X3D: dict[str, Any] = {"width": 4, "width_factor": 1.0, "depth_factor": 0.5, "dim": 32}

@@ -15,8 +15,8 @@ from ray_fer.evaluation.predictions import read_predictions
 from ray_fer.models import card, create
 from ray_fer.models.transform import TransformConfig
 from ray_fer.preprocessing.store_index import read_index
+from ray_fer.serving.catalogue import served
 from ray_fer.serving.local_ray import ray_session
-from ray_fer.serving.stages import ExpressionStage
 from ray_fer.training.crossval import cross_validate
 from ray_fer.training.crossval_plan import CrossValOptions
 from ray_fer.training.run import TrainOptions, run_training
@@ -65,7 +65,7 @@ def test_it_is_trained_on_flow_and_apex_and_answers_unseen_subjects(
     assert config["classes"] == list(CLASSES)
     assert config["cultures"] == ["Asian", "Non-Asian"]
     with pytest.raises(ValueError, match=r"reads flow.* of a clip, and windows of video hold faces alone"):
-        ExpressionStage(written.path)
+        served(written.path)
     faces = read_index(colour_store(tmp_path / "faces", {"test": 3}, classes=CLASSES))
     with pytest.raises(ValueError, match=r"keeps no optical flow, which the model reads; .*--flow tvl1"):
         predict_clips(written.path, faces, here=True)

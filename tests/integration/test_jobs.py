@@ -226,7 +226,7 @@ def check_stream(cluster: Cluster, bundle: Path, environment: dict[str, str]) ->
         got = [Prediction.model_validate_json(line) for line in tail.stdout.splitlines()]
         assert [(p.stream_id, p.window.index) for p in got] == [(video.stem, 0), (video.stem, 1), (video.stem, 2)]
         assert {p.model.name for p in got} == {"model"}
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/predictions", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/streams/{video.stem}/windows", timeout=10) as response:
             assert len(json.load(response)) == 3
 
 

@@ -22,8 +22,10 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.context import _get_global_client
 
 from ray_fer.bundle import PACKAGED
-from ray_fer.serving.deployments import build_app
+from ray_fer.serving.app import build
+from ray_fer.serving.catalogue import models_of
 from ray_fer.serving.local_ray import ray_session
+from ray_fer.serving.options import ServingOptions
 from ray_fer.serving.serve_stream import serve_stream
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.frame_message import FrameMessage
@@ -159,7 +161,11 @@ def traffic(settings: KafkaSettings, jpeg: bytes, media: Path) -> Iterator[Traff
 @pytest.mark.timeout(400)
 def test_workers_come_and_go_and_the_figures_add_up(settings: KafkaSettings, traffic: Traffic) -> None:
     def deploy() -> None:
-        app = build_app(str(PACKAGED), settings, StreamOptions(windows=CONFIG), faces=1, workers=2)
+        app = build(
+            ServingOptions(
+                models=models_of([PACKAGED]), kafka=settings, stream=StreamOptions(windows=CONFIG), faces=1, workers=2
+            )
+        )
         serve.run(app, name=APP, route_prefix="/", external_scaler_enabled=True)  # so that `_scale` may
 
     with ray_session():
@@ -199,8 +205,9 @@ def test_workers_come_and_go_and_the_figures_add_up(settings: KafkaSettings, tra
 def test_more_workers_than_partitions_are_refused() -> None:
     with EmbeddedBroker() as broker:
         settings = KafkaSettings(bootstrap_servers=broker.bootstrap_servers, partitions=2)
+        options = ServingOptions(models=models_of([PACKAGED]), kafka=settings, workers=3, faces=1)
         with pytest.raises(ValueError, match="3 workers, but topic 'frames' has 2 partitions"):
-            serve_stream(PACKAGED, settings, StreamOptions(), "127.0.0.1", 1, workers=3, faces=1, wait=False)
+            serve_stream(options, "127.0.0.1", 1, wait=False)
 
 
 def _check_figures(page: Page, traffic: Traffic) -> None:
@@ -225,16 +232,16 @@ def _check_figures(page: Page, traffic: Traffic) -> None:
         assert page.total("ray_fer_stage_seconds_total", stage=stage) > 0, stage
     assert all(value > 0 for _, value in page.metric("ray_fer_records_total")), "a worker without work"
 
-    statistics = page.json("/api/statistics")
+    statistics = page.json("/v1/statistics")
     assert len(statistics["workers"]) == 2
     assert statistics["total"]["records"] == traffic.sent
     assert statistics["total"]["windows"] == {"skipped": 0, "failed": 0, "gap": 0} | statuses
-    streams = page.json("/api/streams")
+    streams = page.json("/v1/streams")
     assert {one["stream_id"]: one["frames"] for one in streams} == dict.fromkeys(STREAMS, 80)
     assert all(one["lag_s"] == pytest.approx(0.9) for one in streams)
     heard = [one["heard_at"] for one in streams]
     assert heard == sorted(heard, reverse=True)
-    assert page.json("/api/streams?limit=3&offset=2") == streams[2:5]
+    assert page.json("/v1/streams?limit=3&offset=2") == streams[2:5]
 
 
 @contextmanager

@@ -14,9 +14,10 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from ray_fer.bundle import PACKAGED
-from ray_fer.serving.inference import Stages, infer_windows
+from ray_fer.serving.catalogue import served
+from ray_fer.serving.inference import always, infer_windows
 from ray_fer.serving.predict import predict_video
-from ray_fer.serving.stages import ExpressionStage, FaceStage
+from ray_fer.serving.in_process import InProcess
 from ray_fer.streaming import intake, payload
 from ray_fer.streaming.broker import EmbeddedBroker
 from ray_fer.streaming.frame_message import FrameMessage
@@ -33,6 +34,7 @@ from ray_fer.streaming.windows import Window, WindowConfig
 from ray_fer.streaming.worker import Inference, StreamWorker
 
 CONFIG = WindowConfig(allowed_lateness=0.2, idle_timeout=1.5)
+PACKAGED_ALONE = always(served(PACKAGED))
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -135,14 +137,10 @@ def tenths(start: float, end: float) -> list[float]:
 def test_the_stream_gives_what_predict_gives(settings: KafkaSettings, media: Path, happy_clip: Path) -> None:
     videos = [media / "single_face.mp4", media / "face_noface.mov", happy_clip]
     expected = {p.stream_id + str(p.window.index): p for video in videos for p in predict_video(PACKAGED, video)}
-    expressions = ExpressionStage(PACKAGED)
-    faces = FaceStage(expressions.transform)
-    stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
-    with running(settings, lambda windows: infer_windows(stages, windows)):
+    with InProcess() as model, running(settings, lambda windows: infer_windows(model.stages, windows, PACKAGED_ALONE)):
         for video in videos:
             send(settings, list(video_messages(video, video.name)))
         got = predictions_of(settings, len(expected))
-    faces.close()
     assert len(got) == len(expected)
     for one in got:
         other = expected[one.stream_id + str(one.window.index)]
@@ -181,10 +179,7 @@ def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(
             "not supported",
         ),
     ]
-    expressions = ExpressionStage(PACKAGED)
-    faces = FaceStage(expressions.transform)
-    stages = Stages(faces.find, expressions.probabilities, [], ModelInfo(name="m", version="0"))
-    with running(settings, lambda windows: infer_windows(stages, windows)):
+    with InProcess() as model, running(settings, lambda windows: infer_windows(model.stages, windows, PACKAGED_ALONE)):
         writer = producer(settings)
         send(settings, good)
         for value, headers, _ in bad:
@@ -195,7 +190,6 @@ def test_bad_input_goes_to_the_dead_letter_topic_and_the_partition_goes_on(
         send(settings, frames(jpeg, "s", [0.5], first=5))
         letters = read(settings, settings.dead_letter_topic, len(bad) + 1)
         writer.close()
-    faces.close()
     assert [p.window.index for p in got] == list(range(8))
     reasons = [dict(letter.headers)["error"].decode() for letter in letters]
     assert len(letters) == len(bad) + 1
@@ -378,13 +372,12 @@ def test_a_store_that_is_away_is_waited_for(
         (tmp_path / "a").write_bytes(jpeg)
         sent = [FrameMessage("s", n * 100_000, n, "text/uri-list", uri, "image/jpeg") for n in range(70)]
     options = StreamOptions(windows=CONFIG, references=ReferencePolicy(prefixes=[str(tmp_path)]))
-    expressions = ExpressionStage(PACKAGED)
-    faces = FaceStage(expressions.transform, options.references)
-    stages = Stages(faces.find, expressions.probabilities, expressions.classes, expressions.info)
-    with running(settings, lambda windows: infer_windows(stages, windows), options) as one:
+    with (
+        InProcess(options.references) as model,
+        running(settings, lambda windows: infer_windows(model.stages, windows, PACKAGED_ALONE), options) as one,
+    ):
         send(settings, sent)
         got = predictions_of(settings, 7)
-    faces.close()
     assert len(asked) > 4
     assert [p.window.index for p in got][:7] == list(range(7))
     assert {p.status for p in got} <= {"ok", "no_face"}

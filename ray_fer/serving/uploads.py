@@ -1,0 +1,160 @@
+"""What a request brings to be looked at: a video file, an address of one, or images; and the windows that they make.
+
+Whatever comes from outside is decoded in a process of its own (`isolated`). What goes on to the model's replicas are
+JPEGs that we encoded ourselves, and images that this process has decoded without coming to harm.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+from urllib.parse import urlsplit
+
+import httpx
+
+from ray_fer.serving.catalogue import ServedModel
+from ray_fer.serving.inference import Stages, always, infer_windows
+from ray_fer.serving.isolated import IsolatedDecoder
+from ray_fer.serving.options import UploadLimits
+from ray_fer.streaming.messages import Prediction
+from ray_fer.streaming.payload import IMAGE_TYPES, Payload, signature_error
+from ray_fer.streaming.recorded_windows import recorded_windows
+from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
+from ray_fer.video.limits import DecodeLimits, MediaError
+
+_WINDOWS_AT_ONCE = 8
+_CHUNK = 1024**2
+_SILENCE_S, _FETCH_S = 10.0, 120.0
+"""What another server may be silent for, and what it may take in all."""
+
+
+class TooLargeError(ValueError):
+    """More than a request may bring."""
+
+
+class Broken(NamedTuple):
+    """Something in a request that cannot be used, while the rest can."""
+
+    item: str
+    reason: str
+
+
+class Image(NamedTuple):
+    """One image of a request: its name, event time in microseconds, and bytes."""
+
+    name: str
+    pts_us: int
+    data: bytes
+
+
+def decode_limits(limits: UploadLimits) -> DecodeLimits:
+    """What a file of a request may cost to decode."""
+    return DecodeLimits(
+        max_bytes=limits.max_bytes, max_seconds=limits.max_seconds, max_frames=limits.max_frames,
+        max_decode_seconds=limits.max_decode_seconds,
+    )  # fmt: skip
+
+
+def kept(source: BinaryIO, stack: ExitStack) -> Path:
+    """The content of a stream in a file of our own name, which says nothing about its format; gone with `stack`."""
+    file = _file(stack)
+    while chunk := source.read(_CHUNK):
+        file.write(chunk)
+    file.flush()
+    return Path(file.name)
+
+
+def fetched(url: str, hosts: Sequence[str], limits: UploadLimits, stack: ExitStack) -> Path:
+    """The file at an address, of a listed host only; gone with `stack`. Redirections are not followed.
+
+    Raises PermissionError for a host that is not listed, MediaError when there is no file, TooLargeError.
+    """
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+    except ValueError as error:
+        raise MediaError("url", f"no address of a file: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise MediaError("url", "give an http:// or https:// address without a user's name")
+    if named not in hosts:
+        raise PermissionError(f"videos are not fetched from {named}; the operator may add it with --allow-host {named}")
+    file = _file(stack)
+    try:
+        until = time.monotonic() + _FETCH_S
+        with httpx.stream("GET", url, timeout=_SILENCE_S, follow_redirects=False) as answer:
+            if answer.status_code != 200:
+                raise MediaError(
+                    "url", f"{named} answers with status {answer.status_code}; give the file's own address"
+                )
+            for chunk in answer.iter_bytes(_CHUNK):
+                file.write(chunk)
+                if file.tell() > limits.max_bytes:
+                    raise TooLargeError(f"the file has more than {limits.max_bytes / 1e6:.0f} MB; send a shorter one")
+                if time.monotonic() > until:
+                    raise MediaError("url", f"{named} takes longer than {_FETCH_S:.0f} s to give the file; send it")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise MediaError("url", f"{named} does not give the file: {error}") from None
+    file.flush()
+    return Path(file.name)
+
+
+def _file(stack: ExitStack) -> tempfile._TemporaryFileWrapper[bytes]:
+    # No ending: it would say which demuxer to take.
+    return stack.enter_context(tempfile.NamedTemporaryFile(prefix="ray-fer-upload-"))
+
+
+@dataclass
+class Upload:
+    """Windows of what was sent. `broken` is known in full when the windows are."""
+
+    windows: Iterator[Window]
+    broken: list[Broken] = field(default_factory=list)
+
+
+def video_upload(decoder: IsolatedDecoder, path: Path, stream_id: str, config: WindowConfig) -> Upload:
+    """Of a video file. Raises MediaError, here or while the windows are read."""
+    times = decoder.open_video(path)
+    return Upload(recorded_windows(stream_id, times, decoder.pictures, config))
+
+
+def image_upload(decoder: IsolatedDecoder, images: Sequence[Image], stream_id: str, config: WindowConfig) -> Upload:
+    """Of single images, each of which may be broken. Raises MediaError when all are."""
+    stream = StreamWindows(stream_id, config)
+    broken = []
+    for number, image in enumerate(sorted(images, key=lambda one: one.pts_us)):
+        try:
+            payload = checked(decoder, image.data)
+        except MediaError as error:
+            broken.append(Broken(image.name, error.reason))
+            continue
+        if stream.add(BufferedFrame(image.pts_us, number, payload)) != "kept":
+            broken.append(Broken(image.name, "another image has the same time; give each its own in pts_us"))
+    if len(broken) == len(images):
+        raise MediaError(broken[0].item, broken[0].reason)
+    return Upload(iter(stream.flush()), broken)
+
+
+def checked(decoder: IsolatedDecoder, data: bytes) -> Payload:
+    """An image that can be decoded. Raises MediaError."""
+    for content_type in IMAGE_TYPES:
+        if signature_error(content_type, data) is None:
+            decoder.check_image(data)
+            return Payload(content_type, data)
+    raise MediaError("image", "neither a JPEG nor a PNG")
+
+
+def answers(upload: Upload, stages: Stages, model: ServedModel) -> Iterator[Prediction]:
+    """Predictions of the windows, some windows at a time. Raises MediaError, and what the stages raise."""
+    gathered: list[Window] = []
+    for window in upload.windows:
+        gathered.append(window)
+        if len(gathered) == _WINDOWS_AT_ONCE:
+            yield from infer_windows(stages, gathered, always(model)).predictions
+            gathered = []
+    if gathered:
+        yield from infer_windows(stages, gathered, always(model)).predictions
