@@ -69,11 +69,15 @@ def create_api(backend: Backend) -> FastAPI:
         )  # fmt: skip
     app.add_exception_handler(UnknownModelError, _answering(404))
     app.add_exception_handler(NoModelsError, _answering(503))
-    refusals: dict[int | str, dict[str, Any]] = {
-        401: {"description": "a key is needed"}, 429: {"description": "the key has no requests left for now"}
-    }  # fmt: skip
+    needed: list[Any] = []
+    refusals: dict[int | str, dict[str, Any]] = {}
+    if backend.keys is not None:
+        needed = [Depends(_admitted)]
+        refusals = {
+            401: {"description": "a key is needed"}, 429: {"description": "the key has no requests left for now"}
+        }  # fmt: skip
     for router in (api_predict.router, api_streams.router, api_status.router):
-        app.include_router(router, dependencies=[Depends(admitted)], responses=refusals)
+        app.include_router(router, dependencies=needed, responses=refusals)
     app.include_router(api_status.open_router)
     app.include_router(api_live.router)
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -81,18 +85,17 @@ def create_api(backend: Backend) -> FastAPI:
     return app
 
 
-async def admitted(
+async def _admitted(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> None:
     """Let a request pass whose key is known and has requests left. Raises HTTPException."""
-    backend = backend_of(request)
-    if backend.keys is None:
-        return
-    entry = backend.keys.check(credentials.credentials) if credentials is not None else None
+    keys = backend_of(request).keys
+    assert keys is not None
+    entry = keys.check(credentials.credentials) if credentials is not None else None
     if entry is None:
         why = "no such API key" if credentials is not None else "an API key is needed: send Authorization: Bearer KEY"
         raise HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
-    wait_s = backend.keys.spend(entry)
+    wait_s = keys.spend(entry)
     if wait_s > 0:
         seconds = max(1, math.ceil(wait_s))
         raise HTTPException(

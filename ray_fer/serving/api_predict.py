@@ -106,7 +106,7 @@ async def predict(
 ) -> Any:
     """Predict the expression in every window of a video or of a series of images. Send one of video, images and url."""
     if sum(one is not None for one in (video, images or None, url)) != 1:
-        raise HTTPException(422, "send one of: a file `video`, files `images`, a field `url`")
+        raise HTTPException(400, "send one of: a file `video`, files `images`, a field `url`")
     catalogue = backend.catalogue()
     stream_id = f"upload-{secrets.token_hex(4)}"
     served = catalogue.get(model) if model is not None else catalogue.route(stream_id).answers
@@ -146,7 +146,7 @@ def _windows(backend: Backend, frames: int, size: float | None, stride: float | 
     try:
         return WindowConfig(size=size, stride=stride, frames=frames)
     except ValueError:
-        raise HTTPException(422, f"stride {stride:g} s exceeds size {size:g} s: frames would fall between") from None
+        raise HTTPException(400, f"stride {stride:g} s exceeds size {size:g} s: frames would fall between") from None
 
 
 def _images(
@@ -155,7 +155,7 @@ def _images(
     if len(images) > most:
         raise HTTPException(413, f"{len(images)} images; send at most {most}, or a video")
     if pts_us and len(pts_us) != len(images):
-        raise HTTPException(422, f"{len(images)} images and {len(pts_us)} times; give one `pts_us` for each image")
+        raise HTTPException(400, f"{len(images)} images and {len(pts_us)} times; give one `pts_us` for each image")
     times = pts_us or [round(number * 1e6 / fps) for number in range(len(images))]
     names = [image.filename or f"image {number}" for number, image in enumerate(images)]
     return list(zip(names, times, images, strict=True))

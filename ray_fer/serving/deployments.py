@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -33,6 +34,10 @@ API = "Api"
 """Name of the deployment that lists the models."""
 
 _STOP_S = 20.0
+_LOAD_S = 10.0
+"""How far back a worker looks to say how busy it is."""
+_REPORT_EVERY_S = 2.0
+"""To Serve's autoscaling, whose own ten seconds are long for a lag that grows."""
 _LIST_S = 10.0
 _TOGETHER = 64
 _GATHER_S = 0.005
@@ -96,7 +101,10 @@ class Expressions:
     health_check_period_s=2,
     health_check_timeout_s=10,
     graceful_shutdown_timeout_s=25,
-    ray_actor_options={"num_cpus": 0.1},
+    ray_actor_options={
+        "num_cpus": 0.1,
+        "runtime_env": {"env_vars": {"RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": str(_REPORT_EVERY_S)}},
+    },
 )
 class Stream:
     """Runs a StreamWorker on a thread of its own; Serve restarts the replica when that thread dies.
@@ -114,7 +122,7 @@ class Stream:
         self._routes = Routes(self._catalogue)
         self._error: BaseException | None = None
         self._stages: Stages | None = None
-        self._asked_at, self._worked_s = time.monotonic(), 0.0
+        self._worked: deque[tuple[float, float]] = deque([(time.monotonic(), 0.0)])
         self._worker = StreamWorker(settings, options, self._infer)
         self._thread = threading.Thread(target=self._run, name="stream-worker", daemon=True)
         self._thread.start()
@@ -125,14 +133,15 @@ class Stream:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What `LagPolicy` reads: unread records, partitions of the topic, and the share of time with work to do."""
-        statistics = self._worker.statistics
-        now, worked_s = time.monotonic(), statistics.stage_seconds["model"]
-        busy = (worked_s - self._worked_s) / max(now - self._asked_at, 1e-3)
-        self._asked_at, self._worked_s = now, worked_s
+        statistics, now = self._worker.statistics, time.monotonic()
+        self._worked.append((now, statistics.worked_s("model")))
+        while self._worked[1][0] < now - _LOAD_S:
+            self._worked.popleft()
+        (first, before), (last, after) = self._worked[0], self._worked[-1]
         return {
             "lag_records": float(sum(statistics.lag_records.values())),
             "partitions": float(self._worker.topic_partitions),
-            "busy": busy,
+            "busy": (after - before) / max(last - first, 1.0),
         }
 
     def statistics(self) -> tuple[str, dict[str, Any]]:

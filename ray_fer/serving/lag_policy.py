@@ -20,8 +20,8 @@ class LagPolicy:
     """Workers by lag and by load, never more than there are partitions.
 
     Lag alone swings: with two workers that just keep up it is nothing, which looks as if one were enough. So it says
-    when there are too few, one for each `target_lag` unread records, and what the workers have to do says when there
-    are too many.
+    when there are too few, one for each `target_lag` unread records, and nobody goes before it is below that. What the
+    workers have to do says when there are too many.
     """
 
     def __init__(self, target_lag: int) -> None:
@@ -29,11 +29,19 @@ class LagPolicy:
 
     def __call__(self, context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
         """How many replicas there should be, and what was seen, which Serve keeps."""
-        reported = context.aggregated_metrics or {}
-        lag = sum(reported.get("lag_records", {}).values())
-        busy = sum(reported.get("busy", {}).values())
-        partitions = max(reported.get("partitions", {}).values(), default=0)
+        lag = sum(_newest(context, "lag_records"))
+        busy = sum(_newest(context, "busy"))
+        partitions = int(max(_newest(context, "partitions"), default=0))
+        now = context.target_num_replicas
         if not partitions:  # nobody has reported yet, or nobody has read the topic's partitions
-            return context.target_num_replicas, {}
+            return now, {}
         wanted = max(math.ceil(lag / self._target_lag), math.ceil(busy / _BUSY - 0.05), 1)
-        return min(wanted, int(partitions)), {"lag_records": lag, "busy": busy, "partitions": partitions}
+        if lag > self._target_lag:
+            wanted = max(wanted, now)
+        return min(wanted, partitions), {"lag_records": lag, "busy": busy, "partitions": partitions}
+
+
+def _newest(context: AutoscalingContext, name: str) -> list[float]:
+    """What each replica said last: a lag that grows is what it is now, and not its mean over the look-back."""
+    series = (context.raw_metrics or {}).get(name, {})
+    return [values[-1].value for values in series.values() if values]

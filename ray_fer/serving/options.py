@@ -53,7 +53,9 @@ class Scaling(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    look_back: float = Field(10.0, gt=0, description="what replicas report is averaged over so long")
+    look_back: float = Field(
+        20.0, gt=10, description="what replicas report, every ten seconds, is averaged over so long"
+    )
     upscale_delay: float = Field(5.0, ge=0, description="more are wanted for so long before they come")
     downscale_delay: float = Field(60.0, ge=0, description="fewer are wanted for so long before one goes")
 

@@ -123,6 +123,7 @@ class WorkerStatistics:
 
     def __post_init__(self) -> None:
         self._measured_at = 0.0
+        self._under_way: dict[str, float] = {}
 
     def record(self, value: bytes | None) -> None:
         """Count one record that is looked at for the first time."""
@@ -164,11 +165,17 @@ class WorkerStatistics:
         if items is not None:
             self.batches[name] += 1
             self.batch_items[name] += items
-        started = time.monotonic()
+        started = self._under_way[name] = time.monotonic()
         try:
             yield
         finally:
+            del self._under_way[name]
             self.stage_seconds[name] += time.monotonic() - started
+
+    def worked_s(self, name: str) -> float:
+        """Seconds that a stage has taken up to now, with what it is doing."""
+        started = self._under_way.get(name)
+        return self.stage_seconds[name] + (0.0 if started is None else time.monotonic() - started)
 
     def timed(self, name: str, call: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
         """The call's result; its time is added to a stage."""

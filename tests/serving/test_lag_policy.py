@@ -13,15 +13,16 @@ POLICY = LagPolicy(target_lag=100)
 
 
 def asked(lag: list[float], busy: list[float], partitions: int, now: int = 1) -> float:
-    """What it wants when the replicas report so."""
+    """What it wants when this is what the replicas said last."""
 
-    def by_replica(values: list[float]) -> dict[str, float]:
-        return {f"replica {number}": value for number, value in enumerate(values)}
+    def by_replica(values: list[float]) -> dict[str, list[Any]]:
+        said = (SimpleNamespace(value=9999.0), *(SimpleNamespace(value=value) for value in values))
+        return {f"replica {number}": [said[0], one] for number, one in enumerate(said[1:])}
 
     reported = {
         "lag_records": by_replica(lag), "busy": by_replica(busy), "partitions": by_replica([partitions] * len(lag))
     }  # fmt: skip
-    context: Any = SimpleNamespace(aggregated_metrics=reported, target_num_replicas=now)
+    context: Any = SimpleNamespace(raw_metrics=reported, target_num_replicas=now)
     return POLICY(context)[0]
 
 
@@ -41,7 +42,12 @@ def test_by_lag_and_by_load(lag: list[float], busy: list[float], partitions: int
     assert asked(lag, busy, partitions) == wanted
 
 
+def test_nobody_goes_while_there_is_a_backlog() -> None:
+    assert asked([110, 0, 0], [0.1, 0.1, 0.1], 8, now=3) == 3
+    assert asked([90, 0, 0], [0.1, 0.1, 0.1], 8, now=3) == 1
+
+
 def test_before_anybody_has_reported_nothing_changes() -> None:
-    context: Any = SimpleNamespace(aggregated_metrics={}, target_num_replicas=3)
+    context: Any = SimpleNamespace(raw_metrics={}, target_num_replicas=3)
     assert POLICY(context) == (3, {})
     assert asked([0], [0], partitions=0, now=2) == 2
