@@ -27,15 +27,16 @@ _FACES: Any = deployments.Faces
 _EXPRESSIONS: Any = deployments.Expressions
 
 
-def build(args: ServingOptions) -> serve.Application:
-    """The application; its route has the API and the dashboard.
+def build(args: ServingOptions | dict[str, Any]) -> serve.Application:
+    """The application; its route has the API and the dashboard. A config file's `args` come as they are written.
 
     Several workers are dynamic members of their group: Serve has no lasting name for a replica from which to derive
     that of a static one. Its id is new after a restart, and its rank is another replica's after scaling down, which
     would then shut out the one that joined under that name. A dynamic member that ends says goodbye, so the others have
     its partitions at once and read their own on meanwhile.
     """
-    return application(args, _stages(args))
+    options = ServingOptions.model_validate(args)
+    return application(options, _stages(options))
 
 
 def application(args: ServingOptions, stages: StageSource) -> serve.Application:

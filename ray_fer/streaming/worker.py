@@ -12,10 +12,11 @@ group, memory stays bounded, and the topic keeps what is not read yet.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
@@ -52,6 +53,7 @@ _COMMIT_EVERY_S = 5.0
 _LONGEST_TURN_S = 0.5
 _LONGEST_NAP_S = 0.05
 _LONGEST_WAIT_S = 30.0
+_ENDS_EVERY_S, _ENDS_MS = 2.0, 1000
 _CLOSE_MS = 3000
 _LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
 """Refusals that mean: the group has changed since the records were read."""
@@ -80,6 +82,8 @@ class StreamWorker:
         self._job: Future[Inference] | None = None
         self._given_out: list[tuple[PartitionProgress, Window]] = []
         self._committed_at = self._turned_at = time.monotonic()
+        self._ends: Mapping[TopicPartition, int] = {}
+        self._ends_at = 0.0
 
     def stop(self) -> None:
         """Ask the loop to finish its turn, commit and leave the group.
@@ -183,9 +187,12 @@ class StreamWorker:
         """
         now = time.monotonic()
         elapsed, self._turned_at = now - self._turned_at, now
+        ends = self._ends_of_paused(consumer, now) if full else {}
         lag = {}
         for partition, progress in self._partitions.items():
-            end = consumer.highwater(partition)
+            end = max(
+                (one for one in (consumer.highwater(partition), ends.get(partition)) if one is not None), default=None
+            )
             # By position, which also passes over what is no record for us, such as the markers of transactions.
             position = consumer.position(partition, timeout_ms=0)
             unread = 0 if end is None or position is None else max(0, end - position)
@@ -196,6 +203,14 @@ class StreamWorker:
         self.statistics.observe(lag, self._partitions.values(), self._attempts.failures)
         if self._partitions:
             self.topic_partitions = len(consumer.partitions_for_topic(self._settings.frames_topic) or ())
+
+    def _ends_of_paused(self, consumer: KafkaConsumer, now: float) -> Mapping[TopicPartition, int]:
+        """Where the partitions end that nobody fetches from, which would tell it; asked for now and then."""
+        if now - self._ends_at > _ENDS_EVERY_S:
+            self._ends_at = now
+            with contextlib.suppress(KafkaError):  # what is known stays; the next fetch says what is wrong
+                self._ends = consumer.end_offsets(list(self._partitions), timeout_ms=_ENDS_MS)
+        return self._ends
 
     def _waiting(self) -> int:
         return sum(progress.waiting() for progress in self._partitions.values())

@@ -137,9 +137,9 @@ class WorkerProcess:
         wait_for(there, f"{self._log}: not {times} times {line!r}")
 
 
-def wait_for(condition: Callable[[], bool], why: str) -> None:
+def wait_for(condition: Callable[[], bool], why: str, within_s: float = _PATIENCE_S) -> None:
     """Ask until it is so; AssertionError when it does not come to be."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, why
         time.sleep(0.05)

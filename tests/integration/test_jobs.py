@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
-import signal
 import subprocess
-import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pyarrow.dataset as pads
 import pytest
 import safetensors.numpy
@@ -29,74 +24,14 @@ from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.messages import Prediction
 from ray_fer.video.faces import EYE_HEIGHT
 from ray_fer.video.images import decode_image
-from tests.integration.conftest import REPOSITORY
+from tests.integration.ray_head import RayHead
 
 pytestmark = pytest.mark.timeout(900)
 
 
-class Cluster:
-    """A head node started by `ray start`, and jobs submitted to it."""
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="rf-")  # short: Ray puts sockets in it
-        self._port, self._dashboard = free_port(), free_port()
-        self._environment = environment | {
-            "RAY_TMPDIR": self._folder.name,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        }
-        command = [
-            "ray", "start", "--head", "--block", f"--port={self._port}", f"--dashboard-port={self._dashboard}",
-            f"--temp-dir={self._folder.name}", "--ray-client-server-port", str(free_port()), "--disable-usage-stats",
-        ]  # fmt: skip
-        log = Path(self._folder.name) / "start.log"
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=file, stderr=file)
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            assert self._process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self._dashboard}/api/version", timeout=2).close()
-                return
-            except urllib.error.HTTPError:
-                return  # it answers; the token that it wants is read by `ray job`
-            except OSError:
-                time.sleep(0.5)
-        raise AssertionError(f"the dashboard did not come up:\n{log.read_text()}")
-
-    def submit(self, *words: str | Path, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
-        """`ray job submit --working-dir . -- python ...`, waiting for the job."""
-        command = ["ray", "job", "submit", "--address", f"http://127.0.0.1:{self._dashboard}", "--working-dir", "."]
-        for _ in range(30):
-            done = subprocess.run(
-                [*command, "--", "python", *map(str, words)],
-                env=self._environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s,
-            )  # fmt: skip
-            # The dashboard answers before the node's agent, which starts jobs; on a busy machine much earlier.
-            if "No available agent to submit job" not in done.stderr:
-                break
-            time.sleep(2)
-        return done
-
-    def stop(self) -> None:
-        """End the head node and everything that it started, and nothing else."""
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        for child in children:
-            if child.is_running():
-                child.kill()
-        psutil.wait_procs(children, timeout=10)
-        self._folder.cleanup()
-
-
 @pytest.fixture(scope="module")
-def cluster(environment: dict[str, str]) -> Iterator[Cluster]:
-    one = Cluster(environment)
+def cluster(environment: dict[str, str]) -> Iterator[RayHead]:
+    one = RayHead(environment)
     yield one
     one.stop()
 
@@ -119,7 +54,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_from_a_manifest_to_a_bundle_and_a_stream(
-    cluster: Cluster, manifest: Path, tmp_path: Path, environment: dict[str, str]
+    cluster: RayHead, manifest: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     store, table, priors_file, output = (tmp_path / name for name in ("clips", "aus", "priors.json", "model"))
 
@@ -210,7 +145,7 @@ def check_priors(table: Path, priors_file: Path) -> None:
     assert lips["C"] > lips["B"]
 
 
-def check_stream(cluster: Cluster, bundle: Path, environment: dict[str, str]) -> None:
+def check_stream(cluster: RayHead, bundle: Path, environment: dict[str, str]) -> None:
     """Serve the bundle from a job that ends, send a video with the command line, and read the windows back."""
     with EmbeddedBroker() as broker:
         servers = ["--bootstrap-servers", broker.bootstrap_servers]
@@ -230,7 +165,7 @@ def check_stream(cluster: Cluster, bundle: Path, environment: dict[str, str]) ->
             assert len(json.load(response)) == 3
 
 
-def test_a_job_with_bad_input_fails_with_one_line(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_job_with_bad_input_fails_with_one_line(cluster: RayHead, tmp_path: Path) -> None:
     done = cluster.submit("jobs/train_cafer.py", "--output", tmp_path / "x", "--synthfer", "huge")
     assert done.returncode != 0
     assert "error: unknown SynthFER size 'huge'; expected one of demo, packaged" in done.stdout + done.stderr

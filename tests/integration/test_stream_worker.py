@@ -15,9 +15,9 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from ray_fer.bundle import PACKAGED
 from ray_fer.serving.catalogue import served
+from ray_fer.serving.in_process import InProcess
 from ray_fer.serving.inference import always, infer_windows
 from ray_fer.serving.predict import predict_video
-from ray_fer.serving.in_process import InProcess
 from ray_fer.streaming import intake, payload
 from ray_fer.streaming.broker import EmbeddedBroker
 from ray_fer.streaming.frame_message import FrameMessage
