@@ -123,8 +123,12 @@ class _CarefulHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                policy = _DOCS_POLICY if scope["path"].endswith(_DOCS) else _CONTENT_POLICY
-                ours = _HEADERS | {"content-security-policy": policy}
+                path = scope["path"]
+                ours = _HEADERS | {
+                    "content-security-policy": _DOCS_POLICY if path.endswith(_DOCS) else _CONTENT_POLICY
+                }
+                if path.endswith("/") or "/static/" in path:  # the page and its modules are of one release
+                    ours |= {"cache-control": "no-cache"}
                 message["headers"] = [
                     *message["headers"], *((name.encode(), value.encode()) for name, value in ours.items())
                 ]  # fmt: skip

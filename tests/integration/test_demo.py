@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -15,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from ray_fer.bundle import PACKAGED, load_bundle
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
-from tests.integration.conftest import hear_interrupts, need
+from tests.integration.browser import chromium, photograph, watched_page
+from tests.integration.conftest import hear_interrupts
 
 Leftovers = Callable[[], tuple[set[str], set[str]]]
 
@@ -76,57 +76,31 @@ def running_demo(folder: Path, environment: dict[str, str], *arguments: str) -> 
                 demo.process.kill()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """Headless Chromium, or None where there is none."""
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    if missing and not os.environ.get("CI"):
-        yield None
-        return
-    need(missing, "the dashboard is looked at in a real browser")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={profile}",
-        "--window-size=1400,900",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
-
-
-def blocks_by_stream(driver: object) -> dict[str, int]:
-    """Stream id -> blocks in its timeline, as the page shows them."""
-    script = """return Object.fromEntries([...document.querySelectorAll('#streams tr')]
-        .map(row => [row.dataset.stream, row.querySelectorAll('.blocks b').length]))"""
-    return driver.execute_script(script)  # type: ignore[attr-defined]
+def windows_by_stream(page: Page) -> dict[str, int]:
+    """Stream id -> windows in its timeline, as the page shows them."""
+    script = """rows => Object.fromEntries(rows.map(row => [row.dataset.stream, Number(row.dataset.windows)]))"""
+    return page.locator("#streams tr").evaluate_all(script)
 
 
 @pytest.mark.timeout(400)
-def test_demo_once(tmp_path: Path, environment: dict[str, str], browser: object, left_behind: Leftovers) -> None:
+def test_demo_once(tmp_path: Path, environment: dict[str, str], left_behind: Leftovers) -> None:
     with running_demo(tmp_path, environment, "--once") as demo:
         url = demo.page(timeout_s=120)
-        if browser is not None:
-            browser.get(url)  # type: ignore[attr-defined]
-            first = _wait_for(lambda: blocks_by_stream(browser), lambda shown: len(shown) >= 8, demo)
+        with chromium() as browser, watched_page(browser) as watched:
+            watched.page.goto(url)
+            first = _wait_for(lambda: windows_by_stream(watched.page), lambda shown: len(shown) >= 8, demo)
             grown = _wait_for(
-                lambda: blocks_by_stream(browser),
+                lambda: windows_by_stream(watched.page),
                 lambda shown: sum(shown.values()) >= sum(first.values()) + 20,
                 demo,
             )
             assert all(grown[stream] >= count for stream, count in first.items())
-            text = browser.execute_script("return document.body.innerText")  # type: ignore[attr-defined]
+            text = watched.page.inner_text("body")
             assert re.search(r"live: \d+ streams, \d+ windows", text)
             assert "WolfgangLanger_Pexels.mp4" in text
-            assert re.search(r"AU\d\d \d\.\d\d", text)
-            browser.save_screenshot(str(tmp_path / "page.png"))  # type: ignore[attr-defined]
-            browser.get("about:blank")  # type: ignore[attr-defined]
+            assert re.search(r"AU\d\d\s\d\.\d\d", text)
+            assert watched.errors == []
+            photograph(watched.page, "demo", tmp_path)
         assert demo.finish(timeout_s=200) == 0, demo.output
 
     summary = json.loads((demo.folder / "summary.json").read_text())

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +14,7 @@ from ray_fer.evaluation.landscape_run import loss_landscape
 from ray_fer.evaluation.predictions import read_predictions
 from ray_fer.preprocessing.store_index import read_index
 from tests.clip_stores import colour_store
-from tests.integration.conftest import need
+from tests.integration.browser import chromium, photograph, watched_page
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +37,6 @@ def report(
     assert f"report: {output}/index.html" in done.stdout
     assert "UAR %" in done.stdout
     return output
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium that notes its console and every request."""
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
-    need(missing, "the page is looked at in a real browser")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 @pytest.mark.timeout(400)
@@ -114,42 +88,35 @@ def test_bad_input_is_one_line(tiny_bundle: Path, store: Path, environment: dict
 
 
 @pytest.mark.timeout(300)
-def test_the_page_in_a_browser(report: Path, browser: Any, tmp_path: Path) -> None:
-    kept = Path(os.environ.get("RAY_FER_SCREENSHOTS", tmp_path))
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"), [("light", 1200, "light"), ("dark", 1200, "dark"), ("phone", 390, "light")]
+)
+def test_the_page_in_a_browser(report: Path, tmp_path: Path, name: str, width: int, scheme: str) -> None:
     address = (report / "index.html").resolve().as_uri()
-    for name, width, scheme in (("light", 1200, "light"), ("dark", 1200, "dark"), ("phone", 390, "light")):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        browser.get(address)
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-        broken = "return [...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.alt)"
-        assert browser.execute_script(broken) == []
-        ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    size = {"width": width, "height": 900}
+    with chromium() as browser, watched_page(browser, viewport=size, color_scheme=scheme) as watched:
+        page, asked = watched.page, set[str]()
+        page.on("request", lambda request: asked.add(request.url))
+        page.goto(address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        broken = "[...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.alt)"
+        assert page.evaluate(broken) == []
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
-        picture = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-        (kept / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
-    headings = browser.execute_script("return [...document.querySelectorAll('h2')].map(one => one.textContent)")
-    assert headings == [
-        "Classes", "Groups and fairness", "Calibration", "Latents", "Action Unit profiles", "Where it looked",
-        "Worst mistakes", "How it was trained", "Caveats of the model card", "Reproduce and cite",
-    ]  # fmt: skip
-    assert [entry["message"] for entry in browser.get_log("browser")] == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in events if one["method"] == "Network.requestWillBeSent"]
-    assert address in asked
-    own = ("data:", "chrome://")  # the second: the browser's first, empty tab
-    assert {url for url in asked if not url.startswith(own)} == {address}
+        photograph(page, name, tmp_path, whole=True)
+        assert page.locator("h2").all_text_contents() == [
+            "Classes", "Groups and fairness", "Calibration", "Latents", "Action Unit profiles", "Where it looked",
+            "Worst mistakes", "How it was trained", "Caveats of the model card", "Reproduce and cite",
+        ]  # fmt: skip
+        assert watched.errors == []
+        assert {url for url in asked if not url.startswith("data:")} == {address}
 
 
 @pytest.mark.timeout(300)
-def test_the_page_on_paper(report: Path, browser: Any, tmp_path: Path) -> None:
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.get((report / "index.html").resolve().as_uri())
-    printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
-    pdf = base64.b64decode(printed["data"])
-    (tmp_path / "page.pdf").write_bytes(pdf)
+def test_the_page_on_paper(report: Path, tmp_path: Path) -> None:
+    with chromium() as browser, watched_page(browser) as watched:
+        watched.page.goto((report / "index.html").resolve().as_uri())
+        pdf = watched.page.pdf(path=str(tmp_path / "page.pdf"), prefer_css_page_size=True)
     assert pdf.startswith(b"%PDF")
     pages = pdf.count(b"/Type /Page\n") or pdf.count(b"/Type /Page ")
     assert 6 <= pages <= 12
