@@ -39,7 +39,7 @@ def bench_serve(
     from ray_fer.serving import serve_speed
     from ray_fer.serving.cameras import record_footage, record_video
     from ray_fer.serving.local_ray import ray_session
-    from ray_fer.serving.options import Replicas
+    from ray_fer.streaming.broker import free_port
 
     counts = _counts(clients)
     folder = (bundle or PACKAGED).resolve()
@@ -52,11 +52,9 @@ def bench_serve(
         say(f"directly, {cores} processes: {rate:.1f} windows/s")
         stack.enter_context(ray_session())
         report: dict[str, Any] = {"cores": cores, "direct_windows_per_s": rate, "video_bytes": video.stat().st_size}
-        for name, faces, apis in (
-            ("replicas", Replicas(least=cores, most=cores), 1),
-            ("api", Replicas(least=0, most=0), cores),
-        ):
-            with serve_speed.serving(folder, faces, apis) as url:
+        port = free_port()
+        for name, faces, apis in (("replicas", cores, 1), ("api", 0, cores)):
+            with serve_speed.serving(folder, faces, apis, port) as url:
                 report[f"http_{name}"] = [
                     asdict(serve_speed.http_trial(url, video, count, seconds)) for count in counts
                 ]
@@ -64,7 +62,7 @@ def bench_serve(
                 if name == "replicas":
                     report["live"] = [asdict(serve_speed.live_trial(url, footage, count, seconds)) for count in counts]
         report["batching"] = [
-            {"together": together} | asdict(serve_speed.batching(folder, together, count, seconds))
+            {"together": together} | asdict(serve_speed.batching(folder, together, count, seconds, port))
             for together in (1, 64)
             for count in counts
         ]

@@ -124,9 +124,7 @@ class _CarefulHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 path = scope["path"]
-                ours = _HEADERS | {
-                    "content-security-policy": _DOCS_POLICY if path.endswith(_DOCS) else _CONTENT_POLICY
-                }
+                ours = _HEADERS | {"content-security-policy": _DOCS_POLICY if path.endswith(_DOCS) else _CONTENT_POLICY}
                 if path.endswith("/") or "/static/" in path:  # the page and its modules are of one release
                     ours |= {"cache-control": "no-cache"}
                 message["headers"] = [

@@ -28,6 +28,7 @@ _LARGEST_PICTURE = 64 * 1024**2
 _GRACE_S = 5.0
 """What an answer may take beyond its limit, which the decoder keeps itself unless it cannot."""
 _START_S = 60.0
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
 class IsolatedDecoder:
@@ -40,6 +41,8 @@ class IsolatedDecoder:
         self._limits = limits
         self._channel: socket.socket | None = None
         self._pidfd: int | None = None
+        self._video: Path | None = None
+        self._unread = False
 
     def __enter__(self) -> IsolatedDecoder:
         return self
@@ -56,9 +59,11 @@ class IsolatedDecoder:
         if self._channel is not None:
             self._channel.close()
         self._channel = self._pidfd = None
+        self._unread = False
 
     def open_video(self, path: Path) -> list[int]:
         """Event time of each frame of a file in microseconds, from 0. Raises MediaError."""
+        self._video = path
         kind, content = self._ask(protocol.OPEN, protocol.open_message(str(path), self._limits))
         if kind != protocol.TIMES or len(content) % 8 or len(content) > 8 * self._limits.max_frames:
             raise self._garbage()
@@ -70,9 +75,13 @@ class IsolatedDecoder:
     def pictures(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """(number, JPEG) of these frames of the open video, in their ascending order. Raises MediaError.
 
-        The decoder is a picture or two ahead, and waits for whoever reads them.
+        The decoder is a picture or two ahead, and waits for whoever reads them. If not all are read, the next question
+        goes to another process.
         """
+        if self._video is not None and (self._channel is None or self._unread):
+            self.open_video(self._video)
         kind, content = self._ask(protocol.PICTURES, protocol.pictures_message(numbers, JPEG_QUALITY))
+        self._unread = True
         for number in numbers:
             if kind != protocol.PICTURE or content[:8] != protocol.NUMBER.pack(number):
                 raise self._garbage()
@@ -80,6 +89,7 @@ class IsolatedDecoder:
             kind, content = self._hear()
         if kind != protocol.DONE:
             raise self._garbage()
+        self._unread = False
 
     def check_image(self, data: bytes) -> None:
         """Decode an image, and let its pixels go. Raises MediaError when it is broken."""
@@ -87,15 +97,18 @@ class IsolatedDecoder:
             raise self._garbage()
 
     def _ask(self, kind: bytes, content: bytes) -> tuple[bytes, bytes]:
+        if self._unread:  # what it would say now answers an earlier question
+            self.close()
         try:
             if self._channel is None:
                 self._start()
             assert self._channel is not None
             self._channel.settimeout(self._limits.max_decode_seconds + _GRACE_S)
             protocol.send(self._channel, kind, content)
-        except OSError as error:
+        except (OSError, EOFError, ValueError) as error:
             self.close()
-            raise MediaError("upload", f"the process that decodes could not be asked ({error}); try again") from None
+            said = str(error) or "it ended at once"
+            raise MediaError("upload", f"the process that decodes could not be asked ({said}); try again") from None
         return self._hear()
 
     def _hear(self) -> tuple[bytes, bytes]:
@@ -114,30 +127,60 @@ class IsolatedDecoder:
         except ValueError:
             raise self._garbage() from None
         if kind == protocol.ERROR:
-            raise MediaError("upload", content.decode(errors="replace")[:500])
+            self._unread = False  # it has given up on the pictures that were asked for
+            raise MediaError("upload", _one_line(content))
         if kind == protocol.DIED:
             self.close()
             raise MediaError("upload", f"{_ended(content)}; re-encode it")
         return kind, content
 
     def _received(self, largest: int) -> tuple[bytes, bytes]:
-        assert self._channel is not None
+        """A message, all of which has come within the limit of time. Raises what `protocol.receive` does."""
         until = time.monotonic() + self._limits.max_decode_seconds + _GRACE_S
-        self._channel.settimeout(max(0.01, until - time.monotonic()))
-        return protocol.receive(self._channel, largest)
+        kind, length = protocol.HEADER.unpack(self._exactly(protocol.HEADER.size, until))
+        if length > largest:
+            raise ValueError(f"a message of {length} bytes")
+        return kind, self._exactly(length, until)
+
+    def _exactly(self, size: int, until: float) -> bytes:
+        assert self._channel is not None
+        content = bytearray()
+        while len(content) < size:
+            left = until - time.monotonic()
+            if left <= 0:  # one byte now and then would keep a timeout of the socket from ever being over
+                raise TimeoutError
+            self._channel.settimeout(left)
+            part = self._channel.recv(min(size - len(content), 1024**2))
+            if not part:
+                raise EOFError
+            content += part
+        return bytes(content)
 
     def _start(self) -> None:
-        self._channel = _TEMPLATE.fork()
-        self._channel.settimeout(_START_S)
-        kind, content = protocol.receive(self._channel, protocol.NUMBER.size)
+        try:
+            kind, content = self._greeting()
+        except EOFError:  # the template died with our request before it, which `fork` sees by now
+            kind, content = self._greeting()
         if kind != protocol.HELLO:
             raise OSError("it does not say which process it is")
         with suppress(ProcessLookupError):  # it has ended already, which the keeper will say
             self._pidfd = os.pidfd_open(protocol.NUMBER.unpack(content)[0])
 
+    def _greeting(self) -> tuple[bytes, bytes]:
+        self.close()
+        self._channel = _TEMPLATE.fork()
+        self._channel.settimeout(_START_S)
+        return protocol.receive(self._channel, protocol.NUMBER.size)
+
     def _garbage(self) -> MediaError:
         self.close()
         return MediaError("upload", "the process that decodes it went astray; re-encode it")
+
+
+def _one_line(content: bytes) -> str:
+    """What a process says that may no longer be ours: a line that neither logs nor terminals stumble over."""
+    text = content[:2000].decode(errors="replace")
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:500]
 
 
 def _ended(content: bytes) -> str:
@@ -181,7 +224,9 @@ class _Template:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", protocol.__name__, str(theirs.fileno())]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+            # Of the environment only what Python needs: the rest may hold secrets, which decoders have no use for.
+            environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            environment["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
             )

@@ -95,7 +95,7 @@ class KeyRing:
         self._entries = read_keys(path)
         self._seen = self._changed()
         self._looked_at = time.monotonic()
-        if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        if path.stat().st_mode & stat.S_IROTH:
             _LOG.warning("%s can be read by other users of this machine; `chmod 600 %s` mends it", path, path)
 
     @classmethod

@@ -40,8 +40,8 @@ class Start(BaseModel):
     type: Literal["start"]
     key: str | None = Field(None, max_length=200)
     model: str | None = Field(None, max_length=200)
-    size: float = Field(5.0, gt=0, le=60)
-    stride: float = Field(1.0, gt=0, le=60)
+    size: float = Field(5.0, ge=0.1, le=60)
+    stride: float = Field(1.0, ge=0.05, le=60)
     lateness: float = Field(0.2, ge=0, le=10)
 
 

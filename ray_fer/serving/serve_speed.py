@@ -27,9 +27,8 @@ from ray_fer.serving.cameras import FPS, Footage
 from ray_fer.serving.catalogue import bundle_folder, models_of, served
 from ray_fer.serving.in_process import InProcess
 from ray_fer.serving.isolated import IsolatedDecoder
-from ray_fer.serving.options import Replicas, ServingOptions, UploadLimits
+from ray_fer.serving.options import ServingOptions, UploadLimits
 from ray_fer.serving.uploads import answers, decode_limits, video_upload
-from ray_fer.streaming.broker import free_port
 from ray_fer.streaming.windows import WindowConfig
 
 _APP = "ray-fer-bench-serve"
@@ -74,8 +73,11 @@ def _direct(bundle: Path, video: Path, seconds: float) -> float:
 
 
 @contextmanager
-def serving(bundle: Path, faces: Replicas, apis: int) -> Iterator[str]:
-    """The API alone, without streams; yields its URL without a slash at the end."""
+def serving(bundle: Path, faces: int, apis: int, port: int) -> Iterator[str]:
+    """The API alone, without streams; yields its URL without a slash at the end.
+
+    The same port every time: Serve keeps the one that it was started with.
+    """
     # Imported late: the modules define Serve deployments, which wants Ray's logging settled first.
     from ray_fer.serving.app import build
     from ray_fer.serving.application import deployed
@@ -84,7 +86,6 @@ def serving(bundle: Path, faces: Replicas, apis: int) -> Iterator[str]:
     options = ServingOptions.model_validate(
         {"models": models_of([bundle]), "faces": faces, "apis": apis, "api": {"uploads": limits}}
     )
-    port = free_port()
     with deployed(build(options), _APP, "127.0.0.1", port):
         yield f"http://127.0.0.1:{port}"
 
@@ -180,7 +181,7 @@ def _answered(
     return Answered(clients, len(times) / seconds, windows / seconds, p50_s, p99_s, refused, share)
 
 
-def batching(bundle: Path, together: int, callers: int, seconds: float) -> Answered:
+def batching(bundle: Path, together: int, callers: int, seconds: float, port: int) -> Answered:
     """The expression stage alone: so many callers with one window each at a time, `together` in a batch at most."""
     from ray import serve
 
@@ -190,7 +191,7 @@ def batching(bundle: Path, together: int, callers: int, seconds: float) -> Answe
     stage: Any = deployments.Expressions
     transform = served(bundle).transform
     clip = np.random.default_rng(0).integers(0, 256, (transform.frames, *2 * (transform.canvas,), 3), np.uint8)
-    with deployed(stage.bind(1, together), _APP, "127.0.0.1", free_port()):
+    with deployed(stage.bind(1, together), _APP, "127.0.0.1", port):
         handle = serve.get_app_handle(_APP).options(multiplexed_model_id=str(bundle_folder(bundle)))
         return asyncio.run(_call(handle, [clip], callers, seconds))
 

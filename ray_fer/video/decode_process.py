@@ -103,7 +103,7 @@ def _forked(call: Callable[[socket.socket], None], channel: socket.socket) -> No
 def _decode_for(channel: socket.socket) -> None:
     """Do what is asked until the other side closes."""
     path, limits = "", DecodeLimits()
-    _confine()
+    _confine(limits)
     while True:
         kind, content = receive(channel, 2**40)
         try:
@@ -128,14 +128,17 @@ def _decode_for(channel: socket.socket) -> None:
             send(channel, ERROR, b"it needs too much memory to decode; make it smaller")
 
 
-def _confine() -> None:
-    """What an upload may take of the machine."""
+def _confine(limits: DecodeLimits) -> None:
+    """What an upload may take of the machine; and libraries have nobody to complain to about it."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     with open("/proc/self/statm") as file:
         there = int(file.read().split()[0]) * resource.getpagesize()
     _limit(resource.RLIMIT_AS, there + _MEMORY)
     _limit(resource.RLIMIT_NOFILE, _FILES)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
+    _allow(limits)
 
 
 def _allow(limits: DecodeLimits) -> None:
@@ -144,9 +147,10 @@ def _allow(limits: DecodeLimits) -> None:
 
 
 def _limit(which: int, value: int) -> None:
+    """For good, but for processor time, of which another file may need more."""
     _, most = resource.getrlimit(which)
     value = value if most == resource.RLIM_INFINITY else min(value, most)
-    resource.setrlimit(which, (value, most))
+    resource.setrlimit(which, (value, most if which == resource.RLIMIT_CPU else value))
 
 
 def open_message(path: str, limits: DecodeLimits) -> bytes:

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import uvicorn
 from prometheus_client.core import Metric
 
+from ray_fer.serving import isolated
 from ray_fer.serving.api import create_api
 from ray_fer.serving.api_figures import ApiFigures
 from ray_fer.serving.catalogue import Catalogue, NoModelsError, models_of, read_catalogue
@@ -81,3 +83,9 @@ def on_a_port(backend: InProcessBackend) -> Iterator[str]:
         server.force_exit = True
         thread.join(timeout=10)
         backend.close()
+
+
+def decoders() -> list[psutil.Process]:
+    """Processes that decode uploads now."""
+    assert isolated._TEMPLATE._process is not None
+    return psutil.Process(isolated._TEMPLATE._process.pid).children(recursive=True)

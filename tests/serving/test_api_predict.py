@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 
 from ray_fer.bundle import PACKAGED, release
@@ -23,7 +22,7 @@ from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import WindowConfig
-from tests.serving.api_backend import InProcessBackend, on_a_port
+from tests.serving.api_backend import InProcessBackend, decoders, on_a_port
 
 TIMEOUT_S = 60
 LIMITS = UploadLimits(max_bytes=3 * 1024**2, max_seconds=20, max_images=40, at_once=2, wait_s=0.5)
@@ -241,15 +240,14 @@ def test_nothing_stays_of_an_upload_that_its_sender_gives_up(
         return usual.find_faces(requests, transform)
 
     backend.replaced_stages = Stages(slow, usual.classify)
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     with on_a_port(backend) as address:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/v1/predict?format=ndjson", files=video(media / "single_face.mp4"), timeout=0.3)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
-            left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
-            if not list(tmp_path.iterdir()) and len(left) <= 2:  # the fork server and its tracker of resources
+            if not list(tmp_path.iterdir()) and not decoders():
                 break
             time.sleep(0.1)
         assert not list(tmp_path.iterdir())
+        assert decoders() == []
         assert post(f"{address}/v1/predict", files=video(media / "single_face.mp4")).status_code == 200

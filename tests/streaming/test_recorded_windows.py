@@ -1,0 +1,93 @@
+"""Windows of a recorded video: those of a stream of all its frames, of which only the chosen ones are asked for."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ray_fer.streaming.payload import Payload
+from ray_fer.streaming.recorded_windows import frame_times_us, recorded_windows, video_windows
+from ray_fer.streaming.source import video_messages
+from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
+
+configs = st.builds(
+    lambda size, share, frames, lateness: WindowConfig(
+        size=size, stride=size * share, frames=frames, allowed_lateness=lateness
+    ),
+    st.sampled_from([0.5, 1.0, 2.5, 5.0]), st.sampled_from([0.1, 0.2, 0.5, 1.0]), st.integers(1, 20),
+    st.sampled_from([0.0, 0.5]),
+)  # fmt: skip
+times = st.lists(st.integers(1, 400_000), max_size=150).map(lambda steps: [0, *accumulate(steps)])
+
+
+def picture(number: int) -> bytes:
+    return f"picture {number}".encode()
+
+
+def of_all_frames(times_us: Sequence[int], config: WindowConfig) -> list[Window]:
+    """Every frame put into a stream, one after the other."""
+    stream, found = StreamWindows("s", config), []
+    for number, time_us in enumerate(times_us):
+        stream.add(BufferedFrame(time_us, number, Payload("image/jpeg", picture(number))))
+        found += stream.ready()
+    return found + stream.flush()
+
+
+def told(window: Window) -> tuple[object, ...]:
+    chosen = [(frame.pts_us, frame.seq, frame.payload.data) for frame in window.chosen]
+    return window.index, window.start_us, window.end_us, window.frames, chosen
+
+
+@given(times, configs)
+@settings(max_examples=150, deadline=None)
+def test_those_of_a_stream_and_no_picture_early(times_us: list[int], config: WindowConfig) -> None:
+    given_out: list[int] = []
+
+    def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        assert list(numbers) == sorted(set(numbers))
+        for number in numbers:
+            given_out.append(number)
+            yield number, picture(number)
+
+    expected = [told(window) for window in of_all_frames(times_us, config)]
+    found = []
+    needed: set[int] = set()
+    for window in recorded_windows("s", times_us, pictures, config):
+        found.append(told(window))
+        needed |= {frame.seq for frame in window.chosen}
+        assert max(given_out, default=-1) <= max(needed, default=-1), "a picture that only a later window needs"
+    assert found == expected
+    assert given_out == sorted(needed)
+
+
+def test_windows_share_frames_and_let_go_of_what_no_other_needs() -> None:
+    def pictures(numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        return ((number, picture(number)) for number in numbers)
+
+    config = WindowConfig(size=2, stride=1, frames=4)
+    windows = recorded_windows("s", [number * 250_000 for number in range(40)], pictures, config)
+    first, second = next(windows), next(windows)
+    shared = {id(frame) for frame in first.chosen} & {id(frame) for frame in second.chosen}
+    assert len(shared) == 2
+    alive = [weakref.ref(frame.payload) for frame in first.chosen]
+    del first, second
+    next(windows)
+    gc.collect()
+    assert [one() for one in alive] == [None] * 4
+
+
+def test_of_a_video_file(media: Path) -> None:
+    video, config = media / "single_face.mp4", WindowConfig()
+    messages = list(video_messages(video, "s"))
+    assert frame_times_us(video) == [message.pts_us for message in messages]
+    windows = list(video_windows(video, "s", config))
+    assert len(windows) == 3
+    for window in windows:
+        for frame in window.chosen:
+            assert frame.payload.data == messages[frame.seq].payload
