@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,7 @@ class Api:
         self._replica, self._app = context.replica_tag, context.app_name
         self._source, self._workers = source, workers
         self._stages: Stages | None = None
+        self._opening = threading.Lock()
         self._catalogue: Catalogue | None = None
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -86,9 +88,10 @@ class Api:
 
     def stages(self) -> Stages:
         """See `Backend`."""
-        if self._stages is None:
-            self._stages = self._source.open()
-        return self._stages
+        with self._opening:
+            if self._stages is None:
+                self._stages = self._source.open()
+            return self._stages
 
     async def ask_workers(self, method: str, *arguments: Any) -> Sequence[tuple[str, Any]]:
         """See `Backend`."""
