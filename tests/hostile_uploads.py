@@ -30,6 +30,15 @@ class Upload(NamedTuple):
     data: bytes
 
 
+class RawRequest(NamedTuple):
+    """A request whose body no client library would make; `query` is what stands behind the address."""
+
+    kind: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
 def hostile_uploads(seed: int, count: int, secret: Path, address: str) -> Iterator[Upload]:
     """So many uploads. Playlists refer to the file `secret` and to the web address `address`."""
     chance = random.Random(seed)
@@ -39,9 +48,13 @@ def hostile_uploads(seed: int, count: int, secret: Path, address: str) -> Iterat
         ("JPEG size", _jpeg_size), ("JPEG scans", _jpeg_scans), ("PNG size", _png_size), ("PNG bomb", _png_bomb),
         ("PNG sum", _png_sum), ("other format", _other_format), ("noise", _noise),
         ("reference", lambda one: _reference(one, secret, address)),
+        ("address", lambda one: _target(one, secret, address).encode()),
     ]  # fmt: skip
     for number in range(count):
         kind, make = makers[number % len(makers)]
+        if kind == "address":
+            yield Upload(kind, "url", "", "", make(chance))
+            continue
         field = "images" if kind.startswith(("JPEG", "PNG")) or chance.random() < 0.15 else "video"
         yield Upload(kind, field, chance.choice(_NAMES), chance.choice(_TYPES), make(chance))
 
@@ -65,13 +78,14 @@ _TYPES = [
 
 @cache
 def whole_files() -> list[bytes]:
-    """Small files that are as they should be: four containers, a JPEG and a PNG."""
+    """Small files that are as they should be: five containers with as many codecs, a JPEG and a PNG."""
     with tempfile.TemporaryDirectory() as folder:
         files = [
             write_video(Path(folder) / name, codec, 12, (64, 48), pixels).read_bytes()
             for name, codec, pixels in (
                 ("a.mp4", "libx264", "yuv420p"), ("b.mkv", "libx264", "yuv420p"), ("c.webm", "libvpx", "yuv420p"),
                 ("d.avi", "mpeg4", "yuv420p"), ("e.mp4", "mpeg4", "yuv420p"), ("f.mov", "mjpeg", "yuvj420p"),
+                ("g.ts", "mpeg2video", "yuv420p"), ("h.webm", "libvpx-vp9", "yuv420p"),
             )
         ]  # fmt: skip
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -228,9 +242,7 @@ def _noise(chance: random.Random) -> bytes:
 
 def _reference(chance: random.Random, secret: Path, address: str) -> bytes:
     """What names files and addresses that shall not be opened."""
-    target = chance.choice(
-        (f"file://{secret}", str(secret), address, f"concat:{secret}|{secret}", f"subfile,,start,0,end,9,,:{secret}")
-    )
+    target = _target(chance, secret, address)
     texts = (
         f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
         f"ffconcat version 1.0\nfile '{target}'\n",
@@ -239,3 +251,93 @@ def _reference(chance: random.Random, secret: Path, address: str) -> bytes:
         f"[playlist]\nFile1={target}\nNumberOfEntries=1\n", f"RTSPtext\n{target}\n", f"{target}\n",
     )  # fmt: skip
     return chance.choice(texts).encode()
+
+
+def _target(chance: random.Random, secret: Path, address: str) -> str:
+    return chance.choice(
+        (f"file://{secret}", str(secret), address, f"concat:{secret}|{secret}", f"subfile,,start,0,end,9,,:{secret}")
+    )
+
+
+def malformed_requests(seed: int, count: int) -> Iterator[RawRequest]:
+    """So many requests for predictions that are no forms, or are forms of what no form may hold."""
+    chance = random.Random(seed)
+    makers = (_no_boundary, _other_boundary, _broken_off, _many_fields, _huge_field, _odd_part, _no_form, _odd_values)
+    for number in range(count):
+        make = makers[number % len(makers)]
+        yield make(chance)._replace(kind=make.__name__.strip("_"))
+
+
+def _part(name: str, content: bytes, rest: str = "") -> bytes:
+    return f'Content-Disposition: form-data; name="{name}"{rest}\r\n\r\n'.encode() + content
+
+
+def _form(*parts: bytes, query: str = "", said: str = "; boundary=edge", boundary: bytes = b"edge") -> RawRequest:
+    body = b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + b"--\r\n"
+    return RawRequest("", query, {"content-type": f"multipart/form-data{said}"}, body)
+
+
+def _file(chance: random.Random) -> bytes:
+    return _part("video", bytes(_some(chance)), '; filename="a.mp4"')
+
+
+def _jpegs(count: int) -> list[bytes]:
+    return [_part("images", whole_files()[-2], '; filename="a.jpg"')] * count
+
+
+def _no_boundary(chance: random.Random) -> RawRequest:
+    return _form(_file(chance), said=chance.choice(("", ";", "; boundary", "; boundary=", '; boundary=""')))
+
+
+def _other_boundary(chance: random.Random) -> RawRequest:
+    said = chance.choice(("other", "edg", "edgee", "e" * 5000, "--edge", "\u00ff".encode().decode("latin-1")))
+    return _form(_file(chance), said=f"; boundary={said}")
+
+
+def _broken_off(chance: random.Random) -> RawRequest:
+    whole = _form(_file(chance), _part("fps", b"3"))
+    return whole._replace(body=whole.body[: chance.randrange(len(whole.body))])
+
+
+def _many_fields(chance: random.Random) -> RawRequest:
+    name = chance.choice(("pts_us", "fps", "x"))
+    part = chance.choice((_part(name, b"1"), _part("images", b"x", '; filename="x.jpg"'), b"\r\n"))
+    return _form(*[part] * chance.choice((999, 1001, 20_000)), *_jpegs(1))
+
+
+def _huge_field(chance: random.Random) -> RawRequest:
+    return _form(_part(chance.choice(("url", "fps", "pts_us", "x" * 100_000)), b"9" * 1_500_000), *_jpegs(1))
+
+
+def _odd_part(chance: random.Random) -> RawRequest:
+    parts = (
+        b"no header at all", b"\r\n", b": \r\n\r\n", b"Content-Disposition: form-data\r\n\r\nx",
+        b'Content-Disposition: form-data; name="video\r\n\r\nx', b"X-Long: " + b"y" * 200_000 + b"\r\n\r\nx",
+        b"X-Many: y\r\n" * 5000 + b"\r\nx", b"Content-Disposition: \xff\xfe\0; name=video\r\n\r\nx",
+        b"Content-Type: multipart/mixed; boundary=edge\r\n" + _part("video", b"--edge--", '; filename="a"'),
+        b"Content-Transfer-Encoding: base64\r\n" + _part("video", b"AAAA", '; filename="a"'),
+        _part("video", b"a text, and no file"), _part("images", b"a text, and no file"),
+        _part("url", b"http://a/", '; filename="a file, and no text"'), _part("url", b"\xff\xfe http://\0/"),
+    )  # fmt: skip
+    charset = chance.choice(("", *(f"; charset={name}" for name in ("undefined", "idna", "zip", "no\tsuch", "utf-16"))))
+    return _form(chance.choice(parts), said=f"; boundary=edge{charset}")
+
+
+def _no_form(chance: random.Random) -> RawRequest:
+    said = chance.choice(
+        ("application/json", "application/x-www-form-urlencoded", "text/plain", "video/mp4", "multipart/mixed", "x", "")
+    )
+    body = chance.choice((b"", b'{"url": "http://a/"}', b"video=a&url=http://a/", b"[" * 100_000, b"url=%ff%00%zz"))
+    return RawRequest("", "", {"content-type": said}, body)
+
+
+def _odd_values(chance: random.Random) -> RawRequest:
+    """A form as it should be, with numbers and names that nobody means."""
+    fps = chance.choice((b"nan", b"inf", b"-1", b"0", b"1e999", b"1e-12", b"\xd9\xa3", b"9" * 5000, b"0x10"))
+    pts_us = chance.choice((b"-1", b"1e3", b"9007199254740993", b"9" * 5000, b"", b"\0", b"1_0"))
+    query = chance.choice(
+        ("", "?size=nan", "?stride=inf", "?size=1e-9", "?format=%00", "?model=%0d%0aX:%20y", "?model=" + "m" * 5000,
+         "?size=1&size=2&stride=3", "?%ff=%fe", "?model=../../etc/passwd")
+    )  # fmt: skip
+    field = chance.choice((_part("fps", fps), _part("pts_us", pts_us)))
+    return _form(*_jpegs(2), field, query=query)

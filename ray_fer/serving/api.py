@@ -55,12 +55,13 @@ def create_api(backend: Backend) -> FastAPI:
     limits = backend.options.api.uploads
     app = FastAPIOffline(
         docs_url=_DOCS, redoc_url=None, static_url=f"{_DOCS}/static", title="ray_fer", version=ray_fer.__version__,
-        description=_ABOUT, max_body_size=limits.max_bytes + _ROOM_FOR_FIELDS,
+        description=_ABOUT,
     )  # fmt: skip
     app.state.backend = backend
     app.state.decoding = asyncio.Semaphore(limits.at_once)
     app.state.live = 0
     app.add_middleware(CountRequests, figures=backend.figures)
+    app.add_middleware(_TooLarge, most=limits.max_bytes)
     app.add_middleware(_CarefulHeaders)
     if backend.options.api.cors_origins:
         app.add_middleware(
@@ -77,7 +78,9 @@ def create_api(backend: Backend) -> FastAPI:
             401: {"description": "a key is needed"}, 429: {"description": "the key has no requests left for now"}
         }  # fmt: skip
     for router in (api_predict.router, api_streams.router, api_status.router):
-        app.include_router(router, dependencies=needed, responses=refusals)
+        app.include_router(
+            router, dependencies=needed, responses=refusals, max_body_size=limits.max_bytes + _ROOM_FOR_FIELDS
+        )
     app.include_router(api_status.open_router)
     app.include_router(api_live.router)
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -112,6 +115,29 @@ def _answering(status: int) -> Any:
         return JSONResponse({"detail": str(error)}, status)
 
     return answer
+
+
+class _TooLarge:
+    """ASGI middleware that says of a body that is too large what is said of everything else: the framework answers with
+    a text of its own."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._answer = JSONResponse({"detail": f"more than {most / 1e6:.0f} MB; send less at once"}, 413)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused = False
+
+        async def translated(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = message["status"] == 413 and (b"content-type", b"application/json") not in message["headers"]
+                if refused:
+                    await self._answer(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        await self._app(scope, receive, translated if scope["type"] == "http" else send)
 
 
 class _CarefulHeaders:

@@ -102,7 +102,7 @@ async def predict(
     pts_us: Annotated[
         list[Annotated[int, Field(ge=0, le=MAX_PTS_US)]] | None, Form(description="time of each image in microseconds")
     ] = None,
-    fps: Annotated[float, Form(gt=0, le=1000, description="images per second, where no times are given")] = 25.0,
+    fps: Annotated[float, Form(ge=0.01, le=1000, description="images per second, where no times are given")] = 25.0,
 ) -> Any:
     """Predict the expression in every window of a video or of a series of images. Send one of video, images and url."""
     if sum(one is not None for one in (video, images or None, url)) != 1:
