@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,9 +97,8 @@ async def _admitted(
     if entry is None:
         why = "no such API key" if credentials is not None else "an API key is needed: send Authorization: Bearer KEY"
         raise HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
-    wait_s = keys.spend(entry)
-    if wait_s > 0:
-        seconds = max(1, math.ceil(wait_s))
+    seconds = keys.spend(entry)
+    if seconds:
         raise HTTPException(
             429, f"this key has spent its requests; try again in {seconds} s", {"Retry-After": str(seconds)}
         )

@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _START_S = 15.0
 _IDLE_S = 60.0
 _LONGEST_REASON = 120  # a close frame has room for 123 bytes
-_WRONG, _REFUSED, _TOO_LARGE, _LATER = 1007, 1008, 1009, 1013
+_WRONG, _REFUSED, _LATER = 1007, 1008, 1013
 
 
 class _CloseError(Exception):
@@ -94,8 +94,7 @@ async def _talk(socket: WebSocket, backend: Backend, start: Start) -> None:
     uploads = backend.options.api.uploads
 
     def choose() -> ServedModel:
-        catalogue = backend.catalogue()
-        return catalogue.get(start.model) if start.model is not None else catalogue.route(stream_id).answers
+        return backend.catalogue().choose(start.model, stream_id)
 
     limiter = CapacityLimiter(1)  # a connection's calls wait for each other, and not for other connections'
     with ExitStack() as held:

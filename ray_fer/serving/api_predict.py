@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from ray_fer.serving.backend import Backend, backend_of
+from ray_fer.serving.backend import Backend, Behind
 from ray_fer.serving.isolated import IsolatedDecoder
 from ray_fer.serving.uploads import (
     Image,
@@ -65,7 +65,6 @@ async def _held() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-Behind = Annotated[Backend, Depends(backend_of)]
 Held = Annotated[AsyncExitStack, Depends(_held)]
 """What is let go of when the answer has been sent, or nobody waits for it any more."""
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -107,9 +106,8 @@ async def predict(
     """Predict the expression in every window of a video or of a series of images. Send one of video, images and url."""
     if sum(one is not None for one in (video, images or None, url)) != 1:
         raise HTTPException(400, "send one of: a file `video`, files `images`, a field `url`")
-    catalogue = backend.catalogue()
     stream_id = f"upload-{secrets.token_hex(4)}"
-    served = catalogue.get(model) if model is not None else catalogue.route(stream_id).answers
+    served = backend.catalogue().choose(model, stream_id)
     config = _windows(backend, served.transform.frames, size, stride)
     sent = _images(images, pts_us, fps, backend.options.api.uploads.max_images) if images else []
     await stack.enter_async_context(_turn(request, backend))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from ray_fer.serving.api_streams import worker_answers
-from ray_fer.serving.backend import Backend, backend_of
-from ray_fer.serving.catalogue import NoModelsError
+from ray_fer.serving.backend import Backend, Behind
+from ray_fer.serving.catalogue import NoModelsError, Role
 from ray_fer.serving.metrics import CONTENT_TYPE, exposition
 
 open_router = APIRouter(tags=["status"])
 """Without a key: for load balancers and orchestrators."""
 router = APIRouter(tags=["status"])
-
-Behind = Annotated[Backend, Depends(backend_of)]
 
 
 class ModelEntry(BaseModel):
@@ -27,7 +25,7 @@ class ModelEntry(BaseModel):
     classes: list[str]
     cultures: list[str]
     frames: int = Field(description="frames that it reads of each window")
-    role: Literal["default", "canary", "shadow", "available"]
+    role: Role
     fraction: float | None = Field(None, description="share of the streams, of a canary or shadow")
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.requests import HTTPConnection
 
-from ray_fer.serving.backend import Backend, backend_of, feed_of
+from ray_fer.serving.backend import Backend, Behind, backend_of, feed_of
 from ray_fer.serving.feed import KEPT, Recent
 from ray_fer.streaming.frame_message import MAX_STREAM_ID
 from ray_fer.streaming.messages import Prediction
@@ -25,7 +25,6 @@ def _known_feed(connection: HTTPConnection) -> Recent:
     return feed_of(backend_of(connection))
 
 
-Behind = Annotated[Backend, Depends(backend_of)]
 KnownFeed = Annotated[Recent, Depends(_known_feed)]
 StreamId = Annotated[
     str, Path(min_length=1, max_length=MAX_STREAM_ID, description="percent-encoded", examples=["ward-3"])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import HTTPException
+from fastapi import Depends, HTTPException
 from prometheus_client.core import Metric
 from starlette.requests import HTTPConnection
 
@@ -47,6 +47,10 @@ def backend_of(connection: HTTPConnection) -> Backend:
     """The backend of a request or WebSocket, for FastAPI's `Depends`."""
     backend: Backend = connection.app.state.backend
     return backend
+
+
+Behind = Annotated[Backend, Depends(backend_of)]
+"""The backend, as a parameter of an endpoint."""
 
 
 def feed_of(backend: Backend) -> Recent:

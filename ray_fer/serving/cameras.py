@@ -93,9 +93,8 @@ def live(
     """Streams from now on, whose event time is the clock's, sent by a process of its own until the end of the body.
 
     They are numbered from `first` on. With `replaced_every_s` each ends after so long, one after the other, and a new
-    one takes its place. Yields
-    the pid of that process, and a function that gives by how many seconds it was behind at most. Raises RuntimeError
-    when it ended too early.
+    one takes its place. Yields the pid of that process, and a function that gives by how many seconds it was behind at
+    most. Raises RuntimeError when it ended too early.
     """
     context = multiprocessing.get_context("spawn")
     stop, behind = context.Event(), context.Value("d", 0.0)

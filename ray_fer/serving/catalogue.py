@@ -148,6 +148,11 @@ class Catalogue:
             shadow = self.models[self.shadow.model]
         return Route(answers, None if shadow == answers else shadow)
 
+    def choose(self, name: str | None, stream_id: str) -> ServedModel:
+        """Who answers a request: the model that it names, or else whoever answers its stream. Raises
+        UnknownModelError."""
+        return self.route(stream_id).answers if name is None else self.get(name)
+
     def roles(self) -> list[tuple[str, ServedModel, Role, float | None]]:
         """(name, model, role, fraction) of every model and every part that it plays."""
         shares: list[tuple[Role, Share | None]] = [("canary", self.canary), ("shadow", self.shadow)]

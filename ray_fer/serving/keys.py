@@ -112,17 +112,17 @@ class KeyRing:
                 found = entry
         return found
 
-    def spend(self, entry: KeyEntry) -> float:
+    def spend(self, entry: KeyEntry) -> int:
         """Count a request; 0 when it may go on, or the seconds until the key may be used again.
 
         Each replica counts its own.
         """
         if entry.per_minute is None:
-            return 0.0
+            return 0
         item = RateLimitItemPerMinute(entry.per_minute)
         if self._limiter.hit(item, entry.sha256):
-            return 0.0
-        return max(1.0, math.ceil(self._limiter.get_window_stats(item, entry.sha256).reset_time - time.time()))
+            return 0
+        return max(1, math.ceil(self._limiter.get_window_stats(item, entry.sha256).reset_time - time.time()))
 
     def _look(self) -> None:
         now = time.monotonic()

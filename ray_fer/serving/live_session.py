@@ -19,10 +19,9 @@ from ray_fer.serving.catalogue import ServedModel
 from ray_fer.serving.inference import Stages, always, infer_windows
 from ray_fer.serving.isolated import IsolatedDecoder
 from ray_fer.serving.stages import FaceResult
-from ray_fer.serving.uploads import checked
+from ray_fer.serving.uploads import image_payload
 from ray_fer.streaming.frame_message import MAX_PTS_US
 from ray_fer.streaming.messages import Prediction
-from ray_fer.streaming.payload import IMAGE_TYPES, Payload, signature_error
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
 from ray_fer.video.limits import MediaError
 
@@ -83,10 +82,11 @@ class LiveSession:
         self.frames += 1
         if len(data) > self._max_bytes:
             return self._broken(pts_us, f"{len(data)} bytes, more than {self._max_bytes}; send smaller frames")
-        kind = next((one for one in IMAGE_TYPES if signature_error(one, data) is None), None)
-        if kind is None:
-            return self._broken(pts_us, "neither a JPEG nor a PNG")
-        frame = BufferedFrame(pts_us, self.frames, Payload(kind, data), arrived_ms=round(time.time() * 1000))
+        try:
+            payload = image_payload(data)
+        except MediaError as error:
+            return self._broken(pts_us, error.reason)
+        frame = BufferedFrame(pts_us, self.frames, payload, arrived_ms=round(time.time() * 1000))
         verdict = self._stream.add(frame)
         self._waiting.extend(self._stream.ready())
         if verdict == "kept":
@@ -127,7 +127,7 @@ class LiveSession:
         for frame in {id(frame): frame for window in windows for frame in window.chosen}.values():
             if frame.face is None:
                 try:
-                    checked(self._decoder, frame.payload.data)
+                    self._decoder.check_image(frame.payload.data)
                 except MediaError as error:
                     frame.face = FaceResult(None, error.reason)
 

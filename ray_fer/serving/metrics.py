@@ -6,7 +6,7 @@ dashboard agent does; and whoever scrapes it must find every node. The workers k
 so one page shows them as they are, to anyone who may ask the API.
 
 Labels are few: a stage, a status, a verdict, a partition, and Serve's id of the worker's replica, under the name
-`replica` that Serve's own metrics have. Never a stream: `GET /api/streams` has those.
+`replica` that Serve's own metrics have. Never a stream: `GET /v1/streams` has those.
 """
 
 from __future__ import annotations

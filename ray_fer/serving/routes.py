@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ray_fer.serving.catalogue import Catalogue, Route
+from ray_fer.serving.catalogue import Catalogue
 
 _LOG = logging.getLogger(__name__)
 _LOOK_EVERY_S = 2.0
@@ -38,7 +38,3 @@ class Routes:
                     _LOG.warning("the models' list cannot be read (%s); going on with the last one", error)
                 self._looked_at = time.monotonic()
             return self._known
-
-    def route(self, stream_id: str) -> Route:
-        """As `Catalogue.route`."""
-        return self.current().route(stream_id)

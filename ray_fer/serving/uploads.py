@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -141,20 +142,20 @@ def image_upload(decoder: IsolatedDecoder, images: Sequence[Image], stream_id: s
 
 def checked(decoder: IsolatedDecoder, data: bytes) -> Payload:
     """An image that can be decoded. Raises MediaError."""
+    payload = image_payload(data)
+    decoder.check_image(data)
+    return payload
+
+
+def image_payload(data: bytes) -> Payload:
+    """An image by its first bytes, which nobody has decoded. Raises MediaError."""
     for content_type in IMAGE_TYPES:
         if signature_error(content_type, data) is None:
-            decoder.check_image(data)
             return Payload(content_type, data)
     raise MediaError("image", "neither a JPEG nor a PNG")
 
 
 def answers(upload: Upload, stages: Stages, model: ServedModel) -> Iterator[Prediction]:
     """Predictions of the windows, some windows at a time. Raises MediaError, and what the stages raise."""
-    gathered: list[Window] = []
-    for window in upload.windows:
-        gathered.append(window)
-        if len(gathered) == _WINDOWS_AT_ONCE:
-            yield from infer_windows(stages, gathered, always(model)).predictions
-            gathered = []
-    if gathered:
+    while gathered := list(islice(upload.windows, _WINDOWS_AT_ONCE)):
         yield from infer_windows(stages, gathered, always(model)).predictions
