@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_fer.serving.keys import KeyRing, add_key
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ray_fer.bundle import PACKAGED
 from ray_fer.models.transform import TransformConfig
 from ray_fer.serving.inference import Stages
+from ray_fer.serving.keys import KeyRing, add_key
 from ray_fer.serving.options import ApiOptions, UploadLimits
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
