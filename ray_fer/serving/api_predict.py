@@ -118,10 +118,10 @@ async def predict(
         decoder = files.enter_context(IsolatedDecoder(decode_limits(api.uploads)))
         if sent:
             pictures = [Image(name, time_us, file.file.read()) for name, time_us, file in sent]
-            upload = image_upload(decoder, pictures, stream_id, config)
+            upload = image_upload(decoder, pictures, stream_id, config, api.uploads.max_windows)
         else:
             path = kept(video.file, files) if video else fetched(url or "", api.allow_hosts, api.uploads, files)
-            upload = video_upload(decoder, path, stream_id, config)
+            upload = video_upload(decoder, path, stream_id, config, api.uploads.max_windows)
         return upload, answers(upload, backend.stages(), served)
 
     upload, predictions = await _said(opened)

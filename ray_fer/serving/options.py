@@ -69,6 +69,7 @@ class UploadLimits(BaseModel):
     max_seconds: float = Field(600.0, gt=0, description="length of a video")
     max_frames: int = Field(36_000, gt=0, description="frames of a video")
     max_images: int = Field(2_000, gt=0, description="images of a request")
+    max_windows: int = Field(2_000, gt=0, description="windows of a request")
     max_decode_seconds: float = Field(60.0, gt=0, description="wall-clock time to decode one file")
     at_once: int = Field(4, ge=1, description="files that a replica decodes at the same time")
     wait_s: float = Field(20.0, ge=0, description="how long a request waits for its turn")

@@ -57,13 +57,14 @@ def direct(bundle: Path, video: Path, seconds: float, processes: int) -> float:
 
 
 def _direct(bundle: Path, video: Path, seconds: float) -> float:
-    model, limits = served(bundle), decode_limits(UploadLimits())
+    model, limits = served(bundle), UploadLimits()
     config = WindowConfig(frames=model.transform.frames)
     with InProcess(threads=1) as running:
 
         def one_request() -> int:
-            with IsolatedDecoder(limits) as decoder:
-                return len(list(answers(video_upload(decoder, video, "s", config), running.stages, model)))
+            with IsolatedDecoder(decode_limits(limits)) as decoder:
+                upload = video_upload(decoder, video, "s", config, limits.max_windows)
+                return len(list(answers(upload, running.stages, model)))
 
         one_request()
         began, windows = time.perf_counter(), 0

@@ -24,7 +24,7 @@ from ray_fer.serving.isolated import IsolatedDecoder
 from ray_fer.serving.options import UploadLimits
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.payload import IMAGE_TYPES, Payload, signature_error
-from ray_fer.streaming.recorded_windows import recorded_windows
+from ray_fer.streaming.recorded_windows import count_windows, recorded_windows
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
 from ray_fer.video.limits import DecodeLimits, MediaError
 
@@ -117,14 +117,19 @@ class Upload:
     broken: list[Broken] = field(default_factory=list)
 
 
-def video_upload(decoder: IsolatedDecoder, path: Path, stream_id: str, config: WindowConfig) -> Upload:
-    """Of a video file. Raises MediaError, here or while the windows are read."""
+def video_upload(decoder: IsolatedDecoder, path: Path, stream_id: str, config: WindowConfig, most: int) -> Upload:
+    """Of a video file, at most so many windows. Raises TooLargeError, and MediaError here or while they are read."""
     times = decoder.open_video(path)
+    _check_windows(times, config, most)
     return Upload(recorded_windows(stream_id, times, decoder.pictures, config))
 
 
-def image_upload(decoder: IsolatedDecoder, images: Sequence[Image], stream_id: str, config: WindowConfig) -> Upload:
-    """Of single images, each of which may be broken. Raises MediaError when all are."""
+def image_upload(
+    decoder: IsolatedDecoder, images: Sequence[Image], stream_id: str, config: WindowConfig, most: int
+) -> Upload:
+    """Of single images, each of which may be broken; at most so many windows. Raises MediaError when all are broken,
+    TooLargeError."""
+    _check_windows([image.pts_us for image in images], config, most)
     stream = StreamWindows(stream_id, config)
     broken = []
     for number, image in enumerate(sorted(images, key=lambda one: one.pts_us)):
@@ -138,6 +143,16 @@ def image_upload(decoder: IsolatedDecoder, images: Sequence[Image], stream_id: s
     if len(broken) == len(images):
         raise MediaError(broken[0].item, broken[0].reason)
     return Upload(iter(stream.flush()), broken)
+
+
+def _check_windows(times_us: Sequence[int], config: WindowConfig, most: int) -> None:
+    """Frames may be few and their windows many, when these are long and close to each other. Raises TooLargeError."""
+    windows = count_windows(times_us, config)
+    if windows > most:
+        raise TooLargeError(
+            f"{windows} windows of {config.size:g} s, one every {config.stride:g} s; a request may ask for {most}: "
+            "choose a longer stride, or send less"
+        )
 
 
 def checked(decoder: IsolatedDecoder, data: bytes) -> Payload:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ray_fer.streaming.payload import Payload
@@ -41,6 +41,18 @@ def recorded_windows(
             waiting.pop(number).payload = Payload("image/jpeg", jpeg)
             missing.discard(number)
         yield window
+
+
+def count_windows(times_us: Iterable[int], config: WindowConfig) -> int:
+    """How many windows a stream of frames at these event times has, without making them."""
+    count = upcoming = 0
+    for number, time_us in enumerate(sorted(times_us)):
+        first = max(0, -(-(time_us - config.size_us + 1) // config.stride_us))
+        begin = first if number == 0 or upcoming < first - config.max_gap_windows else upcoming
+        end = time_us // config.stride_us + 1
+        count += max(0, end - begin)
+        upcoming = max(upcoming, end)
+    return count
 
 
 def video_windows(

@@ -25,7 +25,7 @@ from ray_fer.streaming.windows import WindowConfig
 from tests.serving.api_backend import InProcessBackend, decoders, on_a_port
 
 TIMEOUT_S = 60
-LIMITS = UploadLimits(max_bytes=3 * 1024**2, max_seconds=20, max_images=40, at_once=2, wait_s=0.5)
+LIMITS = UploadLimits(max_bytes=3 * 1024**2, max_seconds=20, max_images=40, max_windows=300, at_once=2, wait_s=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,11 @@ def test_too_large_too_long_too_many(url: str, media: Path, tmp_path: Path) -> N
         answer = post(f"{address}/v1/predict", files=video(media / "single_face.mp4"))
         assert answer.status_code == 400
         assert "longer than" in answer.json()["detail"]
+    images = {"images": ("a.jpg", (media / "multi_face.jpg").read_bytes())}
+    answer = post(f"{url}?size=600&stride=0.05", files=images, data={"pts_us": "60000000"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413, "1201 windows of 600 s, one every 0.05 s; a request may ask for 300: choose a longer stride, or send less"
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ray_fer.streaming.payload import Payload
-from ray_fer.streaming.recorded_windows import frame_times_us, recorded_windows, video_windows
+from ray_fer.streaming.recorded_windows import count_windows, frame_times_us, recorded_windows, video_windows
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import BufferedFrame, StreamWindows, Window, WindowConfig
 
@@ -67,6 +67,13 @@ def test_those_of_a_stream_and_no_picture_early(times_us: list[int], config: Win
     assert found == expected
     assert asked == [sorted(needed)]
     assert given_out == sorted(needed)
+
+
+@given(times, st.integers(0, 100_000_000), configs)
+@settings(max_examples=300, deadline=None)
+def test_their_number_is_known_before(times_us: list[int], start_us: int, config: WindowConfig) -> None:
+    shifted = [start_us + time_us for time_us in times_us]
+    assert count_windows(shifted[::-1], config) == len(of_all_frames(shifted, config))
 
 
 @given(times, configs)
