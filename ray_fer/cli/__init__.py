@@ -18,6 +18,7 @@ from ray_fer.cli.crossval import crossval
 from ray_fer.cli.curate import curate
 from ray_fer.cli.datasets import datasets, import_dataset, mix, split
 from ray_fer.cli.evaluate import evaluate
+from ray_fer.cli.job_defaults import with_defaults
 from ray_fer.cli.keys import keys
 from ray_fer.cli.live import demo, doctor, predict, serve
 from ray_fer.cli.models import models
@@ -52,6 +53,7 @@ __all__ = [
     "serve",
     "soak_stream",
     "train",
+    "with_defaults",
 ]
 
 app = typer.Typer(

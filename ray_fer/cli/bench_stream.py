@@ -33,6 +33,7 @@ def bench_stream(
     bootstrap_servers: Servers = None,
     streams: Annotated[int, typer.Option(min=0, help="live streams to begin with; 0 guesses")] = 0,
     hold: Annotated[float, typer.Option(min=10, help="seconds for which the lag must stay flat")] = 120.0,
+    trials: Annotated[int, typer.Option(min=1, help="trials with live streams at most")] = 30,
     loop_seconds: Annotated[float, typer.Option(min=2, help="seconds that each loop in memory is measured")] = 20.0,
     backlog_streams: Annotated[int, typer.Option(min=1, help="streams of the backlog")] = 24,
     backlog_seconds: Annotated[float, typer.Option(min=10, help="seconds of each stream of the backlog")] = 60.0,
@@ -56,6 +57,7 @@ def bench_stream(
 
     folder = (bundle or PACKAGED).resolve()
     options = StreamOptions(windows=WindowConfig(frames=read_config(folder).preprocessing.frames))
+    stream_speed.measured_backlog(backlog_streams, backlog_seconds, options.windows)
     cores = len(os.sched_getaffinity(0))
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-fer-bench-")))
@@ -83,8 +85,8 @@ def bench_stream(
         say(f"windows/s: {told}; the bare loop {floor:.1f}, the naive one {naive.windows_per_s:.1f}")
         fastest = max(rates, key=lambda layout: rates[layout][0])
         first = streams or max(1, int(0.7 * rates[fastest][0]))
-        trials = stream_speed.most_streams(systems[fastest], footage, first, hold, say)
-    best = stream_speed.highest(trials)
+        tried = stream_speed.most_streams(systems[fastest], footage, first, hold, trials, say)
+    best = stream_speed.highest(tried)
     report: dict[str, Any] = {
         "cores": cores,
         "parts_ms": parts,
@@ -102,7 +104,7 @@ def bench_stream(
         },
         "live_layout": fastest,
         "trials": [
-            {name: value for name, value in vars(one).items() if name not in ("latency", "use")} for one in trials
+            {name: value for name, value in vars(one).items() if name not in ("latency", "use")} for one in tried
         ],
         "live_streams": 0 if best is None else best.streams,
         "live_cpu_share": {} if best is None else {n: s / best.use.seconds for n, s in best.use.cpu_s.items()},
@@ -112,7 +114,7 @@ def bench_stream(
     if plot is not None:
         from ray_fer.serving.stream_plots import plot_trials
 
-        say(f"plot: {plot_trials(trials, plot)}")
+        say(f"plot: {plot_trials(tried, plot)}")
     if not printed:
         _print(report)
 

@@ -23,7 +23,7 @@ from ray_fer.errors import exit_on_bad_input
 def soak_stream(
     bundle: Bundle = None,
     bootstrap_servers: Servers = None,
-    minutes: Annotated[float, typer.Option(min=1, help="how long")] = 15.0,
+    minutes: Annotated[float, typer.Option(min=0.2, help="how long")] = 15.0,
     streams: Annotated[int, typer.Option(min=1, help="live streams at once")] = 6,
     replaced_every: Annotated[
         float, typer.Option(min=10, help="seconds after which a stream ends and another comes")

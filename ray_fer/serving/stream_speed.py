@@ -29,6 +29,7 @@ from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.topics import create_topics, delete_topics
+from ray_fer.streaming.windows import WindowConfig
 
 APP = "ray-fer-bench"
 _SILENCE_S = 90.0
@@ -85,17 +86,27 @@ class Trial:
     use: Use
 
 
-def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
-    """Windows per second while a topic is read that holds so many seconds of every stream already."""
-    windows = system.options.windows
+def measured_backlog(streams: int, seconds: float, windows: WindowConfig) -> range:
+    """Which of the windows of a backlog are timed. Raises ValueError when it is too short for any."""
     # The first windows have up to five times as many new frames as the others, and near the end a worker may have
     # nothing left to do while another still works.
-    first, last = 4 * streams, round(0.75 * streams * (seconds - windows.size) / windows.stride)
+    timed = range(4 * streams, round(0.75 * streams * (seconds - windows.size) / windows.stride))
+    if len(timed) < streams:
+        raise ValueError(
+            f"a backlog of {seconds:g} s holds too few windows to time: give at least "
+            f"{windows.size + 8 * windows.stride:g} s"
+        )
+    return timed
+
+
+def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
+    """Windows per second while a topic is read that holds so many seconds of every stream already."""
+    timed = measured_backlog(streams, seconds, system.options.windows)
     with running(system, lambda settings: send_all(settings, footage, streams, seconds)) as (_, poll):
-        _wait_for(poll, first)
+        _wait_for(poll, timed.start)
         with Watch(APP, system.pids) as watch:
             began = time.monotonic()
-            answered = _wait_for(poll, last - first)
+            answered = _wait_for(poll, len(timed))
             rate = answered / (time.monotonic() - began)
         return rate, watch.use()
 
@@ -134,11 +145,12 @@ def live_trial(
 
 
 def most_streams(
-    system: System, footage: Footage, first: int, seconds: float, say: Callable[[str], None] = print
+    system: System, footage: Footage, first: int, seconds: float, most: int, say: Callable[[str], None] = print
 ) -> list[Trial]:
-    """Trials around `first` streams, up or down in steps of a tenth, until the highest number with a flat lag is known.
+    """Trials around `first` streams, up or down in steps of a tenth, until the highest number with a flat lag is known,
+    or there were `most` of them.
 
-    The last flat trial is the answer; there is none if no trial with at least one stream was flat.
+    The flat trial of most streams is the answer; there is none if no trial with at least one stream was flat.
     """
     trials = [live_trial(system, footage, max(first, 1), seconds, say)]
     went_up = trials[0].flat
@@ -146,7 +158,8 @@ def most_streams(
         streams = trials[-1].streams
         step = max(1, round(streams / 10))
         streams += step if went_up else -step
-        if streams < 1 or (went_up and not trials[-1].flat) or (not went_up and trials[-1].flat):
+        enough = len(trials) >= most or streams < 1
+        if enough or (went_up and not trials[-1].flat) or (not went_up and trials[-1].flat):
             return trials
         trials.append(live_trial(system, footage, streams, seconds, say))
 

@@ -1,14 +1,14 @@
-"""A Ray head node as `ray start` makes it, for jobs and `serve deploy`."""
+"""A Ray cluster on this machine as `ray start` makes it, for jobs, `serve deploy`, and nodes that die."""
 
 from __future__ import annotations
 
 import secrets
-import signal
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,29 +17,66 @@ from ray_fer.streaming.broker import free_port
 from tests.integration.conftest import REPOSITORY
 
 
-class RayHead:
-    """A head node started by `ray start`, and jobs submitted to it."""
+class RayNode:
+    """What `ray start --block` runs: a node, and everything that it started."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], log: Path, *options: str) -> None:
+        command = ["ray", "start", "--block", "--disable-usage-stats", *options]
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+
+    def runs(self, name: str) -> bool:
+        """Whether a worker of this name is there, such as "ServeReplica" or "RayTrainWorker"."""
+        return any(name in _title(one) for one in self._processes())
+
+    def kill(self) -> None:
+        """What a power cut does. A graceful end takes up to half a minute."""
+        processes = self._processes()
+        for one in processes:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.process.wait(10)
+        psutil.wait_procs(processes, timeout=10)
+
+    def _processes(self) -> list[psutil.Process]:
+        try:
+            one = psutil.Process(self.process.pid)
+            return [one, *one.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+class RayHead:
+    """A head node, more nodes beside it, and jobs submitted to them."""
+
+    def __init__(self, environment: dict[str, str], cpus: int | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rf-")  # short: Ray puts sockets in it
         self._port, self._dashboard = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self._dashboard}"
+        self.nodes: list[RayNode] = []
+        self._added = 0
         self._environment = environment | {
             "RAY_TMPDIR": self._folder.name,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
         }
-        command = [
-            "ray", "start", "--head", "--block", f"--port={self._port}", f"--dashboard-port={self._dashboard}",
-            f"--temp-dir={self._folder.name}", "--ray-client-server-port", str(free_port()), "--disable-usage-stats",
-        ]  # fmt: skip
         log = Path(self._folder.name) / "start.log"
-        with log.open("wb") as file:
-            self._process = subprocess.Popen(command, env=self._environment, stdout=file, stderr=file)
+        self._head = RayNode(
+            self._environment, log, "--head", f"--port={self._port}", f"--dashboard-port={self._dashboard}",
+            f"--temp-dir={self._folder.name}", f"--ray-client-server-port={free_port()}",
+            *([] if cpus is None else [f"--num-cpus={cpus}"]),
+        )  # fmt: skip
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, log.read_text()
+            assert self._head.process.poll() is None, log.read_text()
             try:
                 urllib.request.urlopen(f"{self.url}/api/version", timeout=2).close()
                 return
@@ -48,6 +85,19 @@ class RayHead:
             except OSError:
                 time.sleep(0.5)
         raise AssertionError(f"the dashboard did not come up:\n{log.read_text()}")
+
+    def add_node(self, cpus: int) -> RayNode:
+        """One more node, which claims so many CPUs; it joins a few seconds later."""
+        self._added += 1
+        # Of its own, as on another machine: a node replaces the working directory of a job where it finds one.
+        folder = Path(self._folder.name) / f"n{self._added}"
+        self.nodes.append(
+            RayNode(
+                self._environment, folder.with_suffix(".log"), f"--address=127.0.0.1:{self._port}",
+                f"--num-cpus={cpus}", f"--object-store-memory={200 * 1024**2}", f"--temp-dir={folder}",
+            )
+        )  # fmt: skip
+        return self.nodes[-1]
 
     def submit(self, *words: str | Path, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
         """`ray job submit --working-dir . -- python ...`, waiting for the job."""
@@ -71,15 +121,7 @@ class RayHead:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """End the head node and everything that it started, and nothing else."""
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-        for child in children:
-            if child.is_running():
-                child.kill()
-        psutil.wait_procs(children, timeout=10)
+        """End all nodes, and nothing else."""
+        for node in [*self.nodes, self._head]:
+            node.kill()
         self._folder.cleanup()

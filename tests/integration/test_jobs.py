@@ -1,13 +1,16 @@
-"""The job files through `ray job submit` on a local `ray start --head`: from a manifest to a live stream."""
+"""The job files through `ray job submit` on three nodes: from a manifest to a live stream. One node dies meanwhile."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as pads
@@ -24,14 +27,18 @@ from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.messages import Prediction
 from ray_fer.video.faces import EYE_HEIGHT
 from ray_fer.video.images import decode_image
-from tests.integration.ray_head import RayHead
+from tests.integration.ray_head import RayHead, RayNode
 
 pytestmark = pytest.mark.timeout(900)
+SUBMITTED = ("preprocess", "extract_aus", "cache_features", "train_cafer", "serve_stream")
+"""The job files that are submitted here."""
 
 
 @pytest.fixture(scope="module")
 def cluster(environment: dict[str, str]) -> Iterator[RayHead]:
-    one = RayHead(environment)
+    one = RayHead(environment, cpus=1)
+    one.add_node(cpus=2)
+    one.add_node(cpus=2)
     yield one
     one.stop()
 
@@ -88,11 +95,17 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     assert f"{tmp_path / 'features'}: 168 clips, 0 failed" in done.stdout
     check_features(tmp_path / "features")
 
-    done = cluster.submit(
-        "jobs/train_cafer.py", "--store", store, "--priors", priors_file, "--output", output, "--set", "epochs=3"
-    )
+    words = ["--store", store, "--priors", priors_file, "--output", output, "--set", "epochs=3", "--set", "workers=2"]
+    with ThreadPoolExecutor(1) as aside:
+        training = aside.submit(cluster.submit, "jobs/train_cafer.py", *words)
+        dead = kill_a_trainer(cluster, output.with_name("model.run") / "records.jsonl", training)
+        done = training.result()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "epoch 3/3" in done.stdout
+    workers = [one["workers"] for one in records(output.with_name("model.run") / "records.jsonl", "start")]
+    assert workers == [2, 2], "they were started again without the dead node"
+    assert dead not in cluster.nodes
+    cluster.add_node(cpus=2)
     bundle = load_bundle(output)
     assert bundle.config.classes == list(EXPRESSIONS)
     assert bundle.config.cultures == list(SYNTHETIC_CULTURES)
@@ -102,6 +115,23 @@ def test_from_a_manifest_to_a_bundle_and_a_stream(
     assert len(list(predict_video(output, media_folder() / "single_face.mp4"))) == 3
 
     check_stream(cluster, output, environment)
+
+
+def records(log: Path, event: str) -> list[dict[str, Any]]:
+    """Lines of a run's log that tell of such an event."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [one for one in map(json.loads, lines) if one["event"] == event]
+
+
+def kill_a_trainer(cluster: RayHead, log: Path, training: Future[Any]) -> RayNode:
+    """The node whose workers train is no more after the first epoch."""
+    while not records(log, "epoch"):
+        assert not training.done(), training.result().stdout
+        time.sleep(0.2)
+    (busy, *_) = [node for node in cluster.nodes if node.runs("RayTrainWorker")]
+    busy.kill()
+    cluster.nodes.remove(busy)
+    return busy
 
 
 def check_store(store: Path) -> None:

@@ -43,7 +43,7 @@ def job(name: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return job("train_multidataset", "--sweep", "--recipe", "multidataset", *words)
+    return job("train_multidataset", "--sweep", *words)
 
 
 def test_one_command_writes_all_rows_and_goes_on_after_an_interruption(store: Path, tmp_path: Path) -> None:

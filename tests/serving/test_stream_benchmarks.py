@@ -85,12 +85,21 @@ def _trial(streams: int, capacity: int) -> Trial:
     return Trial(streams, rise <= 1.0, 120, min(streams, capacity), 30.0 * streams, 1, 1, rise, 0, latency, Use())
 
 
-@pytest.mark.parametrize(("first", "tried"), [(20, [20, 22, 24, 26]), (25, [25, 27]), (40, [40, 36, 32, 29, 26, 23])])
+@pytest.mark.parametrize(
+    ("first", "most", "tried"),
+    [
+        (20, 30, [20, 22, 24, 26]),
+        (25, 30, [25, 27]),
+        (40, 30, [40, 36, 32, 29, 26, 23]),
+        (20, 3, [20, 22, 24]),
+        (40, 1, [40]),
+    ],
+)
 def test_the_highest_number_of_streams_is_looked_for_up_and_down(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int, tried: list[int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int, most: int, tried: list[int]
 ) -> None:
     monkeypatch.setattr(stream_speed, "live_trial", lambda system, footage, streams, *_: _trial(streams, 25))
-    trials = most_streams(System(PACKAGED, KafkaSettings(), OPTIONS, faces=1), [], first, 120)
+    trials = most_streams(System(PACKAGED, KafkaSettings(), OPTIONS, faces=1), [], first, 120, most)
     assert [one.streams for one in trials] == tried
     assert [one.flat for one in trials] == [one.streams <= 25 for one in trials]
     assert plot_trials(trials, tmp_path / "plot.png").stat().st_size > 10_000
