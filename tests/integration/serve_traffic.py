@@ -124,12 +124,12 @@ class Page:
         return {labels["partition"]: labels["replica"] for labels, _ in self.metric("ray_fer_lag_records")}
 
 
-def own_topics(kafka: str) -> KafkaSettings:
+def own_topics(kafka: str, session_timeout_s: float = SESSION_TIMEOUT_S) -> KafkaSettings:
     """Topics and a group of this test's own."""
     run = uuid.uuid4().hex[:8]
     settings = KafkaSettings(
         bootstrap_servers=kafka, frames_topic=f"{run}-frames", predictions_topic=f"{run}-predictions",
-        dead_letter_topic=f"{run}-dead", group=run, session_timeout_ms=round(1000 * SESSION_TIMEOUT_S),
+        dead_letter_topic=f"{run}-dead", group=run, session_timeout_ms=round(1000 * session_timeout_s),
     )  # fmt: skip
     create_topics(settings)
     return settings

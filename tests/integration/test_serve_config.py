@@ -7,7 +7,7 @@ import shutil
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,9 @@ class Deployment:
         self.port = free_port()
         self.config["http_options"]["port"] = self.port
         (application,) = self.config["applications"]
-        application["args"] |= {"workers": 1, "faces": 1, "expressions": 1, "kafka": kafka.model_dump(mode="json")}
-        application["args"]["stream"]["windows"] |= {"allowed_lateness": 0.2, "idle_timeout": 300}
+        self.arguments = application["args"]
+        self.arguments |= {"workers": 1, "faces": 1, "expressions": 1, "kafka": kafka.model_dump(mode="json")}
+        self.arguments["stream"]["windows"] |= {"allowed_lateness": 0.2, "idle_timeout": 300}
         (self.api,) = application["deployments"]
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -68,6 +69,12 @@ class Deployment:
         self._file.write_text(yaml.safe_dump(self.config))
         done = self._head.deploy(self._file)
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
 
     def served(self) -> dict[str, Any]:
         """`GET /v1/models`, {} while nobody answers."""
@@ -79,16 +86,6 @@ class Deployment:
 
     def versions(self) -> dict[str, str]:
         return {one["role"]: one["version"] for one in self.served().get("models", [])}
-
-
-def _ready(deployment: Deployment) -> Callable[[], bool]:
-    def ready() -> bool:
-        try:
-            return httpx.get(f"{deployment.url}/readyz", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    return ready
 
 
 def test_another_model_takes_over_and_no_window_is_lost(
@@ -105,7 +102,7 @@ def test_another_model_takes_over_and_no_window_is_lost(
     old, new = release(PACKAGED), release(candidate)
     deployment = Deployment(head, settings, tmp_path / "serve.yaml")
     deployment.deploy({"models": {"fer": "packaged"}})
-    wait_for(_ready(deployment), "the application did not come up", within_s=180)
+    wait_for(deployment.ready, "the application did not come up", within_s=180)
     page = Page(deployment.url)
     _ask_everything(deployment.url, media, old)
 
