@@ -65,13 +65,13 @@ def predict(
 
     Gives the same windows as the stream does for the same video.
     """
-    from ray_fer.bundle import PACKAGED, load_bundle
+    from ray_fer.bundle import PACKAGED, read_config
     from ray_fer.serving.demo_table import wide_console, windows_table
     from ray_fer.serving.predict import predict_video
     from ray_fer.streaming.windows import WindowConfig
 
     folder = PACKAGED if str(bundle) == "packaged" else bundle
-    config = WindowConfig(size=size, stride=stride, frames=load_bundle(folder).config.preprocessing.frames)
+    config = WindowConfig(size=size, stride=stride, frames=read_config(folder).preprocessing.frames)
     predictions = []
     for prediction in predict_video(folder, video, config):
         predictions.append(prediction)

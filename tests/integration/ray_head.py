@@ -8,7 +8,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -125,3 +126,15 @@ class RayHead:
         for node in [*self.nodes, self._head]:
             node.kill()
         self._folder.cleanup()
+
+
+@contextmanager
+def ray_cluster(environment: dict[str, str], head: int | None, *others: int) -> Iterator[RayHead]:
+    """A head and other nodes that claim so many CPUs each; the head all there are when None."""
+    one = RayHead(environment, head)
+    try:
+        for cpus in others:
+            one.add_node(cpus)
+        yield one
+    finally:
+        one.stop()

@@ -11,7 +11,7 @@ import pytest
 from tests.clip_stores import colour_store, still_store
 from tests.integration import test_jobs, test_sweep
 from tests.integration.conftest import REPOSITORY
-from tests.integration.ray_head import RayHead
+from tests.integration.ray_head import RayHead, ray_cluster
 from tests.training_runs import tiny_settings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
@@ -50,11 +50,8 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def cluster(environment: dict[str, str]) -> Iterator[RayHead]:
-    one = RayHead(environment, cpus=2)
-    one.add_node(cpus=1)
-    one.add_node(cpus=1)
-    yield one
-    one.stop()
+    with ray_cluster(environment, 2, 1, 1) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.messages import Prediction
 from ray_fer.video.faces import EYE_HEIGHT
 from ray_fer.video.images import decode_image
-from tests.integration.ray_head import RayHead, RayNode
+from tests.integration.ray_head import RayHead, RayNode, ray_cluster
 
 pytestmark = pytest.mark.timeout(900)
 SUBMITTED = ("preprocess", "extract_aus", "cache_features", "train_cafer", "serve_stream")
@@ -36,11 +36,8 @@ SUBMITTED = ("preprocess", "extract_aus", "cache_features", "train_cafer", "serv
 
 @pytest.fixture(scope="module")
 def cluster(environment: dict[str, str]) -> Iterator[RayHead]:
-    one = RayHead(environment, cpus=1)
-    one.add_node(cpus=2)
-    one.add_node(cpus=2)
-    yield one
-    one.stop()
+    with ray_cluster(environment, 1, 2, 2) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ray_fer.streaming.kafka_settings import KafkaSettings
-from tests.integration.ray_head import RayHead
+from tests.integration.ray_head import RayHead, ray_cluster
 from tests.integration.serve_traffic import STREAMS, Traffic, flowing, own_topics, traffic_on, windows_until
 from tests.integration.stream_faults import wait_for
 from tests.integration.test_serve_config import Deployment
@@ -23,11 +23,8 @@ WORKER = "ServeReplica:ray-fer:Stream"
 @pytest.fixture
 def cluster(environment: dict[str, str]) -> Iterator[RayHead]:
     """The head runs nothing of ours, as the documents of Ray advise."""
-    one = RayHead(environment, cpus=0)
-    one.add_node(cpus=3)
-    one.add_node(cpus=3)
-    yield one
-    one.stop()
+    with ray_cluster(environment, 0, 3, 3) as one:
+        yield one
 
 
 @pytest.fixture

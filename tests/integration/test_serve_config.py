@@ -23,7 +23,7 @@ from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.source import video_messages
 from tests.integration.conftest import REPOSITORY
-from tests.integration.ray_head import RayHead
+from tests.integration.ray_head import RayHead, ray_cluster
 from tests.integration.serve_traffic import STREAMS, Page, Traffic, flowing, own_topics, traffic_on, windows_until
 from tests.integration.stream_faults import wait_for
 from tests.serving.test_api_predict import same
@@ -33,9 +33,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def head(environment: dict[str, str]) -> Iterator[RayHead]:
-    one = RayHead(environment)
-    yield one
-    one.stop()
+    with ray_cluster(environment, None) as one:
+        yield one
 
 
 @pytest.fixture

@@ -89,3 +89,11 @@ def decoders() -> list[psutil.Process]:
     """Processes that decode uploads now."""
     assert isolated._TEMPLATE._process is not None
     return psutil.Process(isolated._TEMPLATE._process.pid).children(recursive=True)
+
+
+def no_decoder_stays() -> None:
+    """They have ended, or do so within ten seconds."""
+    deadline = time.monotonic() + 10
+    while decoders() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert decoders() == []

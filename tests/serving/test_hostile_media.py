@@ -6,7 +6,6 @@ import ctypes
 import os
 import random
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ray_fer.video.limits import DecodeLimits, MediaError
 from tests.encoded_video import write_video
 from tests.hostile_media import recipes
 from tests.hostile_uploads import hostile_uploads
-from tests.serving.api_backend import decoders
+from tests.serving.api_backend import no_decoder_stays
 
 LIMITS = DecodeLimits(max_seconds=60, max_frames=5000, max_decode_seconds=20)
 ROUNDS = 6
@@ -80,7 +79,4 @@ def test_each_ends_in_frames_or_one_line_and_nothing_is_followed(tmp_path: Path,
     assert os.read(watch, 4096), "the watch sees whoever opens the bait"
     assert all(reason and reason.isprintable() for reason in reasons.values()), reasons
     assert 20 < sum(reason == "frames" for reason in reasons.values()) < len(uploads) - 50
-    deadline = time.monotonic() + 10
-    while decoders() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert decoders() == []
+    no_decoder_stays()

@@ -12,10 +12,8 @@ from pathlib import Path
 import cv2
 import httpx
 import numpy as np
-import psutil
 import pytest
 
-from ray_fer.serving import isolated
 from ray_fer.serving.isolated import IsolatedDecoder
 from ray_fer.serving.options import ApiOptions, UploadLimits
 from ray_fer.serving.uploads import checked, decode_limits, fetched
@@ -23,7 +21,7 @@ from ray_fer.streaming.frame_message import MAX_PTS_US
 from ray_fer.video.limits import MediaError
 from tests.encoded_video import write_video
 from tests.hostile_uploads import CANARY, Upload, hostile_uploads, malformed_requests
-from tests.serving.api_backend import InProcessBackend, on_a_port
+from tests.serving.api_backend import InProcessBackend, no_decoder_stays, on_a_port
 
 UPLOADS = UploadLimits(max_seconds=10, max_frames=1000, max_decode_seconds=5)
 COUNT = 120
@@ -83,12 +81,7 @@ def test_a_decoder_takes_them_all_and_stays_as_it_was(tmp_path: Path, jpeg: byte
     assert min(kinds.values()) >= 7
     frames = sum(outcome == "frames" for _, outcome in outcomes)
     assert 5 < frames < COUNT / 2, "some damage is slight, and most is not"
-    assert isolated._TEMPLATE._process is not None
-    template = psutil.Process(isolated._TEMPLATE._process.pid)
-    deadline = time.monotonic() + 10
-    while template.children(recursive=True) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert template.children(recursive=True) == []
+    no_decoder_stays()
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from ray_fer.video.images import decode_image
 from ray_fer.video.limits import DecodeLimits, MediaError
 from tests.corrupt_media import make_corrupt
 from tests.encoded_video import write_video
+from tests.serving.api_backend import no_decoder_stays
 
 LIMITS = DecodeLimits(max_decode_seconds=5)
 
@@ -113,12 +114,7 @@ def test_fifty_uploads_leave_nothing(media: Path, tmp_path: Path, monkeypatch: p
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(use) for _ in range(50)]:
             done.result()
-    assert isolated._TEMPLATE._process is not None
-    template = psutil.Process(isolated._TEMPLATE._process.pid)
-    deadline = time.monotonic() + 10
-    while template.children(recursive=True) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert template.children(recursive=True) == []
+    no_decoder_stays()
     assert psutil.Process().num_fds() == handles
     assert list(tmp_path.iterdir()) == []
 
