@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +18,35 @@ from ray_fer.labels import EXPRESSIONS, SYNTHETIC_CULTURES
 from ray_fer.models import create
 from ray_fer.models.transform import TransformConfig
 
+_JOBS = ("tests/integration/test_every_job.py", "tests/integration/test_jobs.py")
+
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n`: one process has all integration tests, one after the other, and the others share the rest.
-
-    They have servers in common, and each starts as much as two cores carry.
+    """With `-n`: one process has most integration tests, one after the other: they have servers in common, and each
+    starts as much as two cores carry. Another one has those of jobs, with nodes of their own. Both share the rest.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class IntegrationApart(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith(_JOBS):
+                return "jobs"
             return "integration" if nodeid.startswith("tests/integration/") else nodeid
 
     return IntegrationApart(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """CI installs all that the tests need, so there a test that is skipped has failed."""
+    report = yield
+    if report.skipped and call.excinfo is not None and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped on CI: {call.excinfo.value}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ keys = typer.Typer(
 def create(
     name: Annotated[str, typer.Argument(help="whose key it is, such as a person's or a program's name")],
     file: KeysFile = Path("keys.json"),
-    per_minute: Annotated[int | None, typer.Option(min=1, help="requests a minute (default: any number)")] = None,
+    per_minute: Annotated[int | None, typer.Option(min=1, help="requests a minute, of each replica of the API")] = None,
 ) -> None:
     """Make a key and print it, once: it cannot be read back from the file.
 

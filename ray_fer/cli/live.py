@@ -132,7 +132,9 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="address of the API and the dashboard")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port of the API and the dashboard")] = 8000,
-    keys: Annotated[Path | None, typer.Option(help="file of API keys, made by `ray-fer keys create`")] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="file of API keys, made by `ray-fer keys create`, where every node finds it")
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="bind to other addresses without keys")] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="host[:port] that videos may be fetched from; repeat it for more")
@@ -191,7 +193,9 @@ def serve(
             "faces": face_replicas,
             "expressions": expression_replicas,
             "expression_gpus": expression_gpus,
-            "api": {"keys": keys, "allow_hosts": allow_host or [], "cors_origins": cors_origin or []},
+            "api": {
+                "keys": keys and keys.resolve(), "allow_hosts": allow_host or [], "cors_origins": cors_origin or [],
+            },
         }
     )  # fmt: skip
     if kafka is not None:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import ray_fer
 from ray_fer.serving import api_live, api_predict, api_status, api_streams
+from ray_fer.serving.admission import Admission
 from ray_fer.serving.api_figures import CountRequests
-from ray_fer.serving.backend import Backend, backend_of
+from ray_fer.serving.backend import Backend
 from ray_fer.serving.catalogue import NoModelsError, UnknownModelError
 
 _STATIC = Path(__file__).parent / "static"
 _ROOM_FOR_FIELDS = 1024**2
+_FEW_FIELDS = 10
+"""Beside one `pts_us` for each image. One image too many is let in, to be told how many may be."""
 _DOCS = "/docs"
 _CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; object-src 'none'; "
@@ -58,7 +61,8 @@ def create_api(backend: Backend) -> FastAPI:
     )  # fmt: skip
     app.state.backend = backend
     app.state.decoding = asyncio.Semaphore(limits.at_once)
-    app.state.live = 0
+    app.state.live = app.state.starting = app.state.listeners = 0
+    app.add_middleware(Admission, backend=backend)
     app.add_middleware(CountRequests, figures=backend.figures)
     app.add_middleware(_TooLarge, most=limits.max_bytes)
     app.add_middleware(_CarefulHeaders)
@@ -72,36 +76,20 @@ def create_api(backend: Backend) -> FastAPI:
     needed: list[Any] = []
     refusals: dict[int | str, dict[str, Any]] = {}
     if backend.keys is not None:
-        needed = [Depends(_admitted)]
+        needed = [Depends(_bearer)]  # says so in the description; `Admission` has looked before
         refusals = {
             401: {"description": "a key is needed"}, 429: {"description": "the key has no requests left for now"}
         }  # fmt: skip
     for router in (api_predict.router, api_streams.router, api_status.router):
         app.include_router(
-            router, dependencies=needed, responses=refusals, max_body_size=limits.max_bytes + _ROOM_FOR_FIELDS
-        )
+            router, dependencies=needed, responses=refusals, max_body_size=limits.max_bytes + _ROOM_FOR_FIELDS,
+            form_limits={"max_files": limits.max_images + 1, "max_fields": limits.max_images + _FEW_FIELDS},
+        )  # fmt: skip
     app.include_router(api_status.open_router)
     app.include_router(api_live.router)
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.add_api_route("/", _page, include_in_schema=False)
     return app
-
-
-async def _admitted(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Let a request pass whose key is known and has requests left. Raises HTTPException."""
-    keys = backend_of(request).keys
-    assert keys is not None
-    entry = keys.check(credentials.credentials) if credentials is not None else None
-    if entry is None:
-        why = "no such API key" if credentials is not None else "an API key is needed: send Authorization: Bearer KEY"
-        raise HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
-    seconds = keys.spend(entry)
-    if seconds:
-        raise HTTPException(
-            429, f"this key has spent its requests; try again in {seconds} s", {"Retry-After": str(seconds)}
-        )
 
 
 async def _page() -> FileResponse:

@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
+from ray_fer.bundle import load_bundle
 from ray_fer.serving.api import create_api
 from ray_fer.serving.api_figures import ApiFigures
 from ray_fer.serving.catalogue import Catalogue, ModelsConfig, NoModelsError, ServedModel, read_catalogue
@@ -23,6 +24,7 @@ from ray_fer.serving.deployments import API
 from ray_fer.serving.feed import Feed, Recent
 from ray_fer.serving.inference import Stages
 from ray_fer.serving.keys import KeyRing
+from ray_fer.serving.last_good import remember, remembered
 from ray_fer.serving.options import ServingOptions
 from ray_fer.serving.stage_source import ReplicaStages, StageSource
 
@@ -53,23 +55,33 @@ class Api:
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """Take over another list of models. They are loaded first, so that no window waits for them.
 
-        What cannot be served is refused: the models that are served stay, and `GET /v1/models` says why. The first list
-        must be right: BundleError, or ValueError.
+        What cannot be served is refused: the models that are served stay, and `GET /v1/models` says why. A replica that
+        starts after that has the last list that was not refused. The first list of all must be right: BundleError, or
+        ValueError.
         """
         try:
-            frames = None if self.options.kafka is None else self.options.stream.windows.frames
-            fresh = await asyncio.to_thread(lambda: read_catalogue(ModelsConfig.model_validate(config), frames))
-            await asyncio.gather(*(self._load(model) for _, model, role, _ in fresh.roles() if role != "available"))
+            fresh = ModelsConfig.model_validate(config)
+            self._catalogue = await self._loaded(fresh)
         except Exception as error:  # a model may fail to load in many ways
             if self._catalogue is None:
-                raise
+                previous = await asyncio.to_thread(remembered, self._app)
+                if previous is None:
+                    raise
+                self._catalogue = await self._loaded(previous)
             reason = (
                 "; ".join(one["msg"] for one in error.errors()) if isinstance(error, ValidationError) else str(error)
             )
             _LOG.error("the new list of models is refused, and the old one stays: %s", reason)
             self._catalogue = replace(self._catalogue, refused=reason)
             return
-        self._catalogue = fresh
+        await asyncio.to_thread(remember, self._app, fresh)
+
+    async def _loaded(self, config: ModelsConfig) -> Catalogue:
+        """The models, those with a part in the streams loaded once. Raises BundleError, ValueError, what Ray raises."""
+        frames = None if self.options.kafka is None else self.options.stream.windows.frames
+        fresh = await asyncio.to_thread(read_catalogue, config, frames)
+        await asyncio.gather(*(self._load(model) for _, model, role, _ in fresh.roles() if role != "available"))
+        return fresh
 
     def check_health(self) -> None:
         if self.feed is not None and not self.feed.alive:
@@ -108,6 +120,8 @@ class Api:
     async def _load(self, model: ServedModel) -> None:
         if isinstance(self._source, ReplicaStages):
             await self._source.expressions.options(multiplexed_model_id=model.path).load.remote()
+        else:  # every process has its own; here it is seen whether there is one to be had
+            await asyncio.to_thread(load_bundle, model.path)
 
 
 async def _ask_all(handle: DeploymentHandle, method: str, *arguments: Any) -> list[tuple[str, Any]]:

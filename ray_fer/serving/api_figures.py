@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,6 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _ELSEWHERE = "other"
 """Of requests that no endpoint takes: their paths are anybody's choice, and would fill the metrics."""
+
+
+_GAVE_UP, _ABNORMAL = 499, 1006
+"""A client that went before its answer began, as nginx counts it; and one that went without closing a WebSocket."""
 
 
 class ApiFigures:
@@ -49,18 +54,30 @@ class CountRequests:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 500 if scope["type"] == "http" else 1006
+        started = time.monotonic()
+        status, answered = (500 if scope["type"] == "http" else _ABNORMAL), False
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
             elif message["type"] == "websocket.close":
-                status = message.get("code", 1000)
+                status, answered = message.get("code", 1000), True
             await send(message)
 
+        async def heard() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "websocket.disconnect" and not answered:
+                status = message.get("code", _ABNORMAL)
+            return message
+
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, heard, watched)
+        except asyncio.CancelledError:  # Serve does so when the client has gone
+            if scope["type"] == "http" and not answered:
+                status = _GAVE_UP
+            raise
         finally:
             route = scope.get("route")
             endpoint = getattr(route, "path", None) or _ELSEWHERE

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from ray_fer.bundle import BundleError
 from ray_fer.serving.backend import Backend, Behind
 from ray_fer.serving.isolated import IsolatedDecoder
 from ray_fer.serving.uploads import (
@@ -183,7 +184,7 @@ async def _said(call: Callable[[], T]) -> T:
         raise HTTPException(413, str(error)) from None
     except PermissionError as error:
         raise HTTPException(403, str(error)) from None
-    except (RayError, RayServeException, TimeoutError) as error:
+    except (BundleError, RayError, RayServeException, TimeoutError) as error:
         _LOG.warning("a model did not answer: %s", error)
         raise HTTPException(503, "the model does not answer; try again", {"Retry-After": str(_BUSY_S)}) from None
 

@@ -55,11 +55,10 @@ async def healthz() -> dict[str, str]:
 @open_router.get("/readyz", responses={503: {"description": "not ready; `checks` says why"}})
 async def readyz(backend: Behind, response: Response) -> dict[str, Any]:
     """200 when there are models, and the streams are read and answered; what is amiss is said either way."""
-    checks = {"models": _models_check(backend)}
+    checks = _checks(backend)
     if backend.feed is not None:
-        checks["predictions"] = "ok" if backend.feed.alive else "the reader of the predictions topic has ended"
         checks["workers"] = await _workers_check(backend)
-    ready = all(said == "ok" for said in checks.values())
+    ready = _all_ok(checks)
     if not ready:
         response.status_code = 503
     return {"ready": ready, "checks": checks}
@@ -93,16 +92,26 @@ async def models(backend: Behind) -> Models:
 )
 async def metrics(backend: Behind) -> Response:
     """All counters for Prometheus."""
-    workers = await worker_answers(backend, "statistics")
-    return Response(exposition(workers, await backend.ask_apis(), backend.catalogue()), media_type=CONTENT_TYPE)
+    workers = await worker_answers(backend, "statistics") if backend.feed is not None else None
+    ready = _all_ok(_checks(backend)) and workers != {}
+    page = exposition(workers, await backend.ask_apis(), backend.catalogue(), ready)
+    return Response(page, media_type=CONTENT_TYPE)
 
 
-def _models_check(backend: Backend) -> str:
+def _checks(backend: Backend) -> dict[str, str]:
+    """What a replica knows by itself."""
+    checks = {"models": "ok"}
     try:
         backend.catalogue()
     except NoModelsError as error:
-        return str(error)
-    return "ok"
+        checks["models"] = str(error)
+    if backend.feed is not None:
+        checks["predictions"] = "ok" if backend.feed.alive else "the reader of the predictions topic has ended"
+    return checks
+
+
+def _all_ok(checks: dict[str, str]) -> bool:
+    return all(said == "ok" for said in checks.values())
 
 
 async def _workers_check(backend: Backend) -> str:

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import HTTPConnection
 
+from ray_fer.serving.admission import still_admitted
 from ray_fer.serving.backend import Backend, Behind, backend_of, feed_of
 from ray_fer.serving.feed import KEPT, Recent
 from ray_fer.streaming.frame_message import MAX_STREAM_ID
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.statistics import total
 
+
+class _AnyText(Convertor[str]):
+    """Whatever names a stream: slashes and line ends, too, which `path` does not take."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", _AnyText())
 router = APIRouter(prefix="/v1", tags=["streams"])
 
 _PUSH_EVERY_S = 0.2
 
 
-def _known_feed(connection: HTTPConnection) -> Recent:
-    return feed_of(backend_of(connection))
+@dataclass(frozen=True)
+class _Listener:
+    """Somebody who is told of windows as they come, for as long as `stays` says so."""
+
+    feed: Recent
+    stays: Callable[[], bool]
 
 
-KnownFeed = Annotated[Recent, Depends(_known_feed)]
+async def _listener(connection: HTTPConnection) -> AsyncIterator[_Listener]:
+    """A replica takes only so many: each holds one of its places for as long as it likes."""
+    backend, state = backend_of(connection), connection.app.state
+    feed = feed_of(backend)
+    if state.listeners >= backend.options.api.listeners_at_once:
+        raise HTTPException(503, "too many listeners; try again", {"Retry-After": "5"})
+    state.listeners += 1
+    try:
+        yield _Listener(feed, partial(still_admitted, connection))
+    finally:
+        state.listeners -= 1
+
+
+Listening = Annotated[_Listener, Depends(_listener)]
 StreamId = Annotated[
     str, Path(min_length=1, max_length=MAX_STREAM_ID, description="percent-encoded", examples=["ward-3"])
 ]
@@ -77,7 +112,7 @@ async def streams(
     return sorted(found, key=lambda stream: -stream["heard_at"])[offset : offset + limit]
 
 
-@router.get("/streams/{stream_id:path}/windows")
+@router.get("/streams/{stream_id:any}/windows")
 async def windows(
     backend: Behind, stream_id: StreamId, limit: Annotated[int, Query(ge=1, le=KEPT)] = 600
 ) -> list[Prediction]:
@@ -85,32 +120,33 @@ async def windows(
     return [event.prediction for event in feed_of(backend).newest(limit, stream_id)]
 
 
-@router.get("/streams/{stream_id:path}/events", response_class=EventSourceResponse)
+@router.get("/streams/{stream_id:any}/events", response_class=EventSourceResponse)
 async def stream_events(
-    feed: KnownFeed,
+    listener: Listening,
     stream_id: StreamId,
     backlog: Backlog = 0,
     last_event_id: LastEvent = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """A stream's windows as they come (server-sent events)."""
-    async for event in _events(feed, stream_id, backlog, last_event_id):
+    async for event in _events(listener, stream_id, backlog, last_event_id):
         yield event
 
 
 @router.get("/events", response_class=EventSourceResponse)
 async def events(
-    feed: KnownFeed,
+    listener: Listening,
     backlog: Backlog = 0,
     last_event_id: LastEvent = None,
 ) -> AsyncIterable[ServerSentEvent]:
     """Windows of all streams as they come (server-sent events)."""
-    async for event in _events(feed, None, backlog, last_event_id):
+    async for event in _events(listener, None, backlog, last_event_id):
         yield event
 
 
 async def _events(
-    feed: Recent, stream_id: str | None, backlog: int, last_event_id: str | None
+    listener: _Listener, stream_id: str | None, backlog: int, last_event_id: str | None
 ) -> AsyncIterable[ServerSentEvent]:
+    feed = listener.feed
     positions, sent = dict(feed.positions), feed.count
     if last_event_id is None:
         known = feed.newest(backlog, stream_id)
@@ -120,7 +156,7 @@ async def _events(
         positions = {int(part): int(offset) for part, offset in (one.split(":") for one in last_event_id.split(","))}
         known = feed.after(positions, stream_id)
     known = [event for event in known if event.number <= sent]
-    while True:
+    while listener.stays():
         for event in known:
             positions[event.partition] = event.offset + 1
             where = ",".join(f"{partition}:{offset}" for partition, offset in sorted(positions.items()))

@@ -7,8 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ray import serve
+from ray.serve.context import _get_global_client  # serve.status() does not say the address
 
 from ray_fer.serving.local_ray import quieten
+
+
+def running_address() -> tuple[str, int] | None:
+    """Host and port of the Serve that runs already; None where there is none."""
+    if not serve.status().proxies:
+        return None
+    client = _get_global_client()
+    assert client is not None
+    return str(client.http_config.host), int(client.http_config.port)
 
 
 @contextmanager
@@ -19,18 +29,19 @@ def deployed(app: serve.Application, name: str, host: str, port: int, keep: bool
     that runs already keeps its own address, and is left running. Raises RuntimeError with Serve's reason when the
     application does not come up.
     """
-    running = bool(serve.status().proxies)
+    running = running_address()
     quieten()
-    if not running:
+    if running is None:
         serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
         quieten()
     serve.run(app, name=name, route_prefix="/", logging_config={"log_level": "ERROR"})
     quieten()
     try:
-        yield f"http://{host}:{port}/" if not running else "the HTTP address of the Serve that was running already"
+        there, its_port = running or (host, port)
+        yield f"http://{there}:{its_port}/"
     finally:
         if not keep:
             serve.delete(name)
             # On a Ray of our own, Serve goes with it: stopping it first only makes its controller complain.
-            if not running and "RAY_ADDRESS" in os.environ and not serve.status().applications:
+            if running is None and "RAY_ADDRESS" in os.environ and not serve.status().applications:
                 serve.shutdown()

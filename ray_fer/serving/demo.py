@@ -23,7 +23,7 @@ from ray_fer.serving.demo_streams import DemoStream, demo_streams, play
 from ray_fer.serving.demo_summary import summarise, write_files
 from ray_fer.serving.demo_table import live_table, summary_table
 from ray_fer.serving.local_ray import ray_session
-from ray_fer.serving.options import ServingOptions
+from ray_fer.serving.options import LOOPBACK, ApiOptions, ServingOptions
 from ray_fer.streaming.broker import EmbeddedBroker, free_port
 from ray_fer.streaming.kafka import assign_all, check_broker, consumer
 from ray_fer.streaming.kafka_settings import KafkaSettings
@@ -115,7 +115,10 @@ def _stream(
     with ThreadPoolExecutor(1) as pool:  # rendering takes as long as deploying: do both at once
         rendering = pool.submit(demo_streams, options.labelled_streams, options.seed, folder / "streams")
         stream = StreamOptions(windows=windows)
-        app = build(ServingOptions(models=models_of([bundle]), kafka=settings, stream=stream, faces=face_replicas()))
+        api = ApiOptions(hosts=list(LOOPBACK))
+        app = build(
+            ServingOptions(models=models_of([bundle]), kafka=settings, stream=stream, faces=face_replicas(), api=api)
+        )
         url = stack.enter_context(deployed(app, _APP, "127.0.0.1", options.port or free_port()))
         streams = rendering.result()
     console.print(f"dashboard at {url}")

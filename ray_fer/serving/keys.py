@@ -112,10 +112,15 @@ class KeyRing:
                 found = entry
         return found
 
+    def knows(self, entry: KeyEntry) -> bool:
+        """Whether an entry that was let in is still in the file."""
+        self._look()
+        return any(one.sha256 == entry.sha256 for one in self._entries)
+
     def spend(self, entry: KeyEntry) -> int:
         """Count a request; 0 when it may go on, or the seconds until the key may be used again.
 
-        Each replica counts its own.
+        Each replica counts its own, so that several give a key as many times as much.
         """
         if entry.per_minute is None:
             return 0

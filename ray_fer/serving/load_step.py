@@ -24,16 +24,21 @@ from ray_fer.serving.inference import Stages
 from ray_fer.serving.options import Scaling, ServingOptions
 from ray_fer.serving.stages import FaceResult
 from ray_fer.streaming.broker import free_port
+from ray_fer.streaming.frame_message import parse_frame
 from ray_fer.streaming.kafka import assign_all, consumer
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.options import StreamOptions
 from ray_fer.streaming.payload import PictureRequest
+from ray_fer.streaming.recorded_windows import count_windows
 from ray_fer.streaming.topics import create_topics, delete_topics
 from ray_fer.streaming.windows import WindowConfig
 
 _APP = "ray-fer-load-step"
 _EVERY_S = 1.0
+_LAST_S = 60.0
+"""For the windows that close once their stream has been silent for a while."""
+_WINDOWS = WindowConfig(idle_timeout=3.0, allowed_lateness=0.2)
 _FACELESS = b"\xff\xd8\xff\xd9"
 """What cameras send: nobody decodes it."""
 
@@ -114,7 +119,8 @@ def load_step(kafka: KafkaSettings, plan: StepPlan, say: Callable[[str], None] =
         reader = consumer(settings)
         stack.callback(reader.close, autocommit=False)
         assign_all(reader, settings.predictions_topic)
-        stack.enter_context(live(settings, footage, plan.low))
+        cameras = stack.enter_context(ExitStack())
+        cameras.enter_context(live(settings, footage, plan.low))
         _until_answered(reader, predictions)
         began = time.monotonic()
         for name, seconds, more in (
@@ -128,15 +134,19 @@ def load_step(kafka: KafkaSettings, plan: StepPlan, say: Callable[[str], None] =
                 if more:
                     added.enter_context(live(settings, footage, more, first=plan.low))
                 _watch(reader, predictions, moments, began, streams, seconds, say)
-    indices: dict[tuple[str, int], list[int]] = {}
-    for _, one in predictions:
-        indices.setdefault((one.stream_id, one.window.session), []).append(one.window.index)
+        cameras.close()
+        sent = _sent_windows(settings)
+        deadline = time.monotonic() + _LAST_S
+        while len(predictions) < sent.total() and time.monotonic() < deadline:
+            _read(reader, predictions)
+    times = Counter((one.stream_id, one.window.session, one.window.index) for _, one in predictions)
+    found = Counter(stream_id for stream_id, _, _ in times)
     late = [came - one.window.end_us / 1e6 for came, one in predictions]
     return StepSeen(
         moments=moments,
         windows=len(predictions),
-        missing=sum(max(found) - min(found) + 1 - len(set(found)) for found in indices.values()),
-        repeated=sum(sum(Counter(found).values()) - len(set(found)) for found in indices.values()),
+        missing=(sent - found).total(),
+        repeated=times.total() - len(times),
         p50_s=float(np.percentile(late, 50)),
         p99_s=float(np.percentile(late, 99)),
     )
@@ -160,7 +170,7 @@ def _running(kafka: KafkaSettings, plan: StepPlan) -> Iterator[KafkaSettings]:
         {
             "models": models_of([PACKAGED]),
             "kafka": settings,
-            "stream": StreamOptions(windows=WindowConfig(idle_timeout=3.0, allowed_lateness=0.2)),
+            "stream": StreamOptions(windows=_WINDOWS),
             "workers": f"1-{plan.workers}",
             "scaling": plan.scaling,
             "target_lag": plan.target_lag,
@@ -171,6 +181,22 @@ def _running(kafka: KafkaSettings, plan: StepPlan) -> Iterator[KafkaSettings]:
             yield settings
     finally:
         delete_topics(settings)
+
+
+def _sent_windows(settings: KafkaSettings) -> Counter[str]:
+    """How many windows the frames of each stream make that are in the topic, now that no more come."""
+    times: dict[str, list[int]] = {}
+    reader = consumer(settings)
+    try:
+        ends = reader.end_offsets(assign_all(reader, settings.frames_topic))
+        while any(reader.position(partition) < end for partition, end in ends.items()):
+            for records in reader.poll(timeout_ms=200).values():
+                for record in records:
+                    frame = parse_frame(record.value, record.headers)
+                    times.setdefault(frame.stream_id, []).append(frame.pts_us)
+    finally:
+        reader.close(autocommit=False)
+    return Counter({stream_id: count_windows(found, _WINDOWS) for stream_id, found in times.items()})
 
 
 def _until_answered(reader: object, predictions: list[tuple[float, Prediction]], within_s: float = 120.0) -> None:

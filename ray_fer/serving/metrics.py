@@ -55,14 +55,19 @@ GAUGES = {
 
 
 def exposition(
-    workers: Mapping[str, Mapping[str, Any]],
+    workers: Mapping[str, Mapping[str, Any]] | None,
     apis: Iterable[tuple[str, Sequence[Metric]]] = (),
     catalogue: Catalogue | None = None,
+    ready: bool | None = None,
 ) -> bytes:
-    """Prometheus' text format of the workers' summaries and the API's figures, by replica, and of the models."""
+    """Prometheus' text format of the workers' summaries and the API's figures, by replica, and of the models.
+
+    `workers` is None where there are to be none, `ready` what `/readyz` says.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Workers(workers))
-    registry.register(_Given([*joined(apis), *_models(catalogue)]))
+    if workers is not None:
+        registry.register(_Workers(workers))
+    registry.register(_Given([*joined(apis), *_models(catalogue), *_ready(ready)]))
     return generate_latest(registry)
 
 
@@ -75,6 +80,13 @@ def _models(catalogue: Catalogue | None) -> Iterator[Metric]:
     for name, model, role, _ in catalogue.roles():
         family.add_metric([name, model.info.version, role], 1)
     yield family
+    text = "1 while a newer list of models is refused, and an older one stays"
+    yield GaugeMetricFamily("ray_fer_models_refused", text, value=catalogue.refused is not None)
+
+
+def _ready(ready: bool | None) -> Iterator[Metric]:
+    if ready is not None:
+        yield GaugeMetricFamily("ray_fer_ready", "1 while /readyz says so, 0 while it does not", value=ready)
 
 
 class _Given(Collector):

@@ -12,6 +12,9 @@ from ray_fer.serving.catalogue import ModelsConfig
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.options import StreamOptions
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine that no other machine reaches."""
+
 
 class Replicas(BaseModel):
     """How many of a part: a number, or from so many to so many, as Serve's autoscaling finds best. Also read from text:
@@ -70,11 +73,13 @@ class UploadLimits(BaseModel):
     max_frames: int = Field(36_000, gt=0, description="frames of a video")
     max_images: int = Field(2_000, gt=0, description="images of a request")
     max_windows: int = Field(2_000, gt=0, description="windows of a request")
+    max_receive_seconds: float = Field(300.0, gt=0, description="wall-clock time for a request's body to come")
     max_decode_seconds: float = Field(60.0, gt=0, description="wall-clock time to decode one file")
     at_once: int = Field(4, ge=1, description="files that a replica decodes at the same time")
     wait_s: float = Field(20.0, ge=0, description="how long a request waits for its turn")
     live_at_once: int = Field(32, ge=1, description="live connections of a replica")
     live_bytes: int = Field(4 * 1024**2, gt=0, description="of one frame of a live connection")
+    live_held_bytes: int = Field(128 * 1024**2, gt=0, description="of all frames that a live connection waits with")
 
 
 class ApiOptions(BaseModel):
@@ -85,6 +90,8 @@ class ApiOptions(BaseModel):
     keys: Path | None = Field(None, description="file of API keys (`ray-fer keys`); without it everyone may ask")
     allow_hosts: list[str] = Field(default_factory=list, description="hosts that videos may be fetched from")
     cors_origins: list[str] = Field(default_factory=list, description="web origins whose pages may call the API")
+    hosts: list[str] = Field(default_factory=list, description="names by which browsers may know it; empty for any")
+    listeners_at_once: int = Field(100, ge=1, description="listeners to server-sent events of a replica")
     uploads: UploadLimits = Field(default_factory=UploadLimits)
 
 

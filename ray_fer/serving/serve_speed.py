@@ -33,6 +33,7 @@ from ray_fer.streaming.windows import WindowConfig
 
 _APP = "ray-fer-bench-serve"
 _WARM_UP_S = 5.0
+_WARM_UP_EACH_S = 0.5
 _LIVE_FPS = 10
 
 
@@ -114,32 +115,45 @@ def _run(call: Callable[..., Coroutine[Any, Any, Answered]], *arguments: Any) ->
 async def _http_clients(url: str, video: bytes, clients: int, seconds: float) -> Answered:
     times: list[float] = []
     windows = refused = 0
-    begins = time.perf_counter() + _WARM_UP_S
-    ends = begins + seconds
+    begins, ends = _span(clients, seconds)
 
     async def client() -> None:
-        nonlocal windows, refused
+        nonlocal refused
         async with httpx.AsyncClient(timeout=600) as http:
             while (started := time.perf_counter()) < ends:
-                answer = await http.post(f"{url}/v1/predict", files={"video": ("video.mp4", video, "video/mp4")})
+                done = await request(http)
                 now = time.perf_counter()
-                if not begins <= now < ends:
-                    continue
-                if answer.status_code != 200:
-                    refused += 1
-                    continue
-                times.append(now - started)
-                windows += len(answer.json()["windows"])
+                if begins <= now < ends:
+                    refused += not done
+                    times.extend([now - started] * done)
+
+    async def request(http: httpx.AsyncClient) -> bool:
+        """Whether it was answered. Windows count as they come: whole requests would make a trial's ends ragged."""
+        nonlocal windows
+        files = {"video": ("video.mp4", video, "video/mp4")}
+        kind = ""
+        async with http.stream("POST", f"{url}/v1/predict?format=ndjson", files=files) as answer:
+            if answer.status_code != 200:
+                return False
+            async for line in answer.aiter_lines():
+                kind = json.loads(line).get("type", "")
+                windows += kind == "window" and begins <= time.perf_counter() < ends
+        return kind == "end"
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return _answered(clients, times, windows, refused, seconds)
 
 
+def _span(clients: int, seconds: float) -> tuple[float, float]:
+    """When a trial begins and ends: not before clients, who all come at once, have fallen out of step."""
+    begins = time.perf_counter() + _WARM_UP_S + _WARM_UP_EACH_S * clients
+    return begins, begins + seconds
+
+
 async def _live_clients(url: str, cameras: Sequence[Sequence[bytes]], clients: int, seconds: float) -> Answered:
     times: list[float] = []
     skipped = refused = 0
-    begins = time.perf_counter() + _WARM_UP_S
-    ends = begins + seconds
+    begins, ends = _span(clients, seconds)
 
     async def camera(number: int) -> None:
         nonlocal refused
@@ -199,8 +213,7 @@ def batching(bundle: Path, together: int, callers: int, seconds: float, port: in
 
 async def _call(handle: Any, clips: list[np.ndarray], callers: int, seconds: float) -> Answered:
     times: list[float] = []
-    begins = time.perf_counter() + _WARM_UP_S
-    ends = begins + seconds
+    begins, ends = _span(callers, seconds)
 
     async def caller() -> None:
         while (started := time.perf_counter()) < ends:

@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable
 
 from ray_fer.serving.app import build
-from ray_fer.serving.application import deployed
+from ray_fer.serving.application import deployed, running_address
 from ray_fer.serving.catalogue import read_catalogue
-from ray_fer.serving.options import ServingOptions
+from ray_fer.serving.keys import read_keys
+from ray_fer.serving.options import LOOPBACK, ServingOptions
 from ray_fer.streaming.kafka import check_broker
 from ray_fer.streaming.kafka_settings import KafkaSettings
 from ray_fer.streaming.topics import create_topics, describe_topics
 
 APP_NAME = "ray-fer"
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve_stream(
@@ -31,11 +31,7 @@ def serve_stream(
     when the windows' frame count is not the model's, for a model that reads more than faces, for more workers than
     there are partitions, and for an address that others reach while nobody needs a key.
     """
-    if host not in _LOOPBACK and options.api.keys is None and not insecure:
-        raise ValueError(
-            f"on {host} everyone who reaches this machine could use the API: give a file of keys with --keys (make one "
-            "with `ray-fer keys create`), or say --insecure"
-        )
+    options = guarded(options, (running_address() or (host, port))[0], insecure)
     if options.models is None:
         raise ValueError("no model to serve")
     kafka = options.kafka
@@ -51,6 +47,22 @@ def serve_stream(
                 threading.Event().wait()
             except KeyboardInterrupt:
                 say("stopping")
+
+
+def guarded(options: ServingOptions, host: str, insecure: bool) -> ServingOptions:
+    """The options with what a host without keys needs. Raises ValueError, and what `read_keys` raises."""
+    if options.api.keys is not None:
+        read_keys(options.api.keys)
+        return options
+    if host in LOOPBACK:
+        api = options.api.model_copy(update={"hosts": options.api.hosts or list(LOOPBACK)})
+        return options.model_copy(update={"api": api})
+    if not insecure:
+        raise ValueError(
+            f"on {host} everyone who reaches this machine could use the API: give a file of keys with --keys (make one "
+            "with `ray-fer keys create`), or say --insecure"
+        )
+    return options
 
 
 def _check_topics(kafka: KafkaSettings, workers: int) -> None:

@@ -6,14 +6,14 @@ JPEGs that we encoded ourselves, and images that this process has decoded withou
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -31,7 +31,7 @@ from ray_fer.video.limits import DecodeLimits, MediaError
 _WINDOWS_AT_ONCE = 8
 _CHUNK = 1024**2
 _SILENCE_S, _FETCH_S = 10.0, 120.0
-"""What another server may be silent for, and what it may take in all."""
+"""What another server may be silent for, and what it may take in all, from the first byte asked to the last given."""
 
 
 class TooLargeError(ValueError):
@@ -77,7 +77,7 @@ def fetched(url: str, hosts: Sequence[str], limits: UploadLimits, stack: ExitSta
     """
     try:
         parts = urlsplit(url)
-        named = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+        named = parts.hostname or "" if parts.port is None else f"{parts.hostname}:{parts.port}"
     except ValueError as error:
         raise MediaError("url", f"no address of a file: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
@@ -86,22 +86,31 @@ def fetched(url: str, hosts: Sequence[str], limits: UploadLimits, stack: ExitSta
         raise PermissionError(f"videos are not fetched from {named}; the operator may add it with --allow-host {named}")
     file = _file(stack)
     try:
-        until = time.monotonic() + _FETCH_S
-        with httpx.stream("GET", url, timeout=_SILENCE_S, follow_redirects=False) as answer:
-            if answer.status_code != 200:
-                raise MediaError(
-                    "url", f"{named} answers with status {answer.status_code}; give the file's own address"
-                )
-            for chunk in answer.iter_bytes(_CHUNK):
-                file.write(chunk)
-                if file.tell() > limits.max_bytes:
-                    raise TooLargeError(f"the file has more than {limits.max_bytes / 1e6:.0f} MB; send a shorter one")
-                if time.monotonic() > until:
-                    raise MediaError("url", f"{named} takes longer than {_FETCH_S:.0f} s to give the file; send it")
+        asyncio.run(asyncio.wait_for(_fetch(url, named, limits.max_bytes, file), _FETCH_S))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise MediaError("url", f"{named} does not give the file: {error}") from None
+    except TimeoutError:
+        raise MediaError("url", f"{named} takes longer than {_FETCH_S:.0f} s to give the file; send it") from None
     file.flush()
     return Path(file.name)
+
+
+async def _fetch(url: str, named: str, most: int, file: IO[bytes]) -> None:
+    # As it lies there: a compressed answer may be a thousand times as large as what has come of it.
+    asked = {"Accept-Encoding": "identity"}
+    async with (
+        httpx.AsyncClient(timeout=_SILENCE_S, follow_redirects=False, headers=asked) as client,
+        client.stream("GET", url) as answer,
+    ):
+        if answer.status_code != 200:
+            raise MediaError("url", f"{named} answers with status {answer.status_code}; give the file's own address")
+        encoding = answer.headers.get("content-encoding", "identity")
+        if encoding != "identity":
+            raise MediaError("url", f"{named} gives the file in the encoding {encoding}; send it")
+        async for chunk in answer.aiter_raw():
+            file.write(chunk)
+            if file.tell() > most:
+                raise TooLargeError(f"the file has more than {most / 1e6:.0f} MB; send a shorter one")
 
 
 def _file(stack: ExitStack) -> tempfile._TemporaryFileWrapper[bytes]:

@@ -41,4 +41,4 @@ def _page() -> str:
     figures = ApiFigures()
     figures.ended("/readyz", 503, 0.1)
     catalogue = read_catalogue(ModelsConfig(models={"packaged": str(PACKAGED)}))
-    return exposition({"worker": statistics.summary()}, [("api", figures.families())], catalogue).decode()
+    return exposition({"worker": statistics.summary()}, [("api", figures.families())], catalogue, ready=True).decode()

@@ -101,6 +101,16 @@ def test_commands_exist(name: str) -> None:
     command_exists(command)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, one in SERVICES.items() if one.get("command", [])[:2] == ["ray", "start"]]
+)
+def test_the_object_store_fits_into_shared_memory(name: str) -> None:
+    """Ray puts it on disk otherwise, and says so in a log only."""
+    (given,) = re.findall(r"--object-store-memory=(\d+)", " ".join(SERVICES[name]["command"]))
+    gigabytes = int(SERVICES[name]["shm_size"].removesuffix("g"))
+    assert int(given) < 0.9 * gigabytes * 1024**3
+
+
 def test_a_command_that_does_not_exist_is_found() -> None:
     with pytest.raises(AssertionError, match="ray-fer has no command topics"):
         command_exists(["ray-fer", "topics"])

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -24,18 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
             if "apache_kafka" in getattr(item, "fixturenames", ()):
                 item.add_marker(pytest.mark.kafka)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    call: pytest.CallInfo[None],
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """CI installs all that the tests need, so there a test that is skipped has failed."""
-    report = yield
-    if report.skipped and call.excinfo is not None and os.environ.get("CI"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped on CI: {call.excinfo.value}"
-    return report
 
 
 @pytest.fixture(scope="session")

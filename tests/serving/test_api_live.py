@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import struct
 import time
+import tracemalloc
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from ray_fer.bundle import PACKAGED
 from ray_fer.models.transform import TransformConfig
+from ray_fer.serving.catalogue import served
 from ray_fer.serving.inference import Stages
 from ray_fer.serving.keys import KeyRing, add_key
+from ray_fer.serving.live_session import LiveSession, Start
 from ray_fer.serving.options import ApiOptions, UploadLimits
 from ray_fer.serving.predict import predict_video
+from ray_fer.serving.uploads import TooLargeError
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.source import video_messages
 from tests.serving.api_backend import InProcessBackend, on_a_port
@@ -191,3 +197,60 @@ def test_a_model_that_is_too_slow_passes_over_old_windows(media: Path) -> None:
     statuses = [one["status"] for one in windows]
     assert statuses.count("skipped") > 20
     assert statuses[-8:] == ["ok"] * 8
+
+
+def alone(limits: UploadLimits, **start: Any) -> LiveSession:
+    """A session that nobody answers."""
+    model = served(PACKAGED)
+    stages, decoder = Stages(None, None), None  # type: ignore[arg-type]
+    return LiveSession("s", Start.model_validate(START | start), lambda: model, stages, decoder, limits)  # type: ignore[arg-type]
+
+
+def test_frames_are_let_go_while_the_model_does_not_answer(jpeg: bytes) -> None:
+    session = alone(UploadLimits(), size=0.1, stride=0.05, lateness=0)
+    tracemalloc.start()
+    for number in range(400):
+        session.add(frame(number * 50_000, jpeg + bytes(50_000)))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert session.waiting > 390, "every window is told of"
+    assert held < 2_000_000, "20 MB of frames came"
+
+
+def test_more_bytes_than_a_connection_may_hold(jpeg: bytes) -> None:
+    limits = UploadLimits(live_held_bytes=1_000_000)
+    session = alone(limits, size=60)
+    image = jpeg + bytes(100_000)
+    frames = (frame(number * 4_000_000, image) for number in range(16))
+    with pytest.raises(TooLargeError, match="choose shorter windows"):
+        deque(map(session.add, frames))
+    assert 8 < session.frames < 12
+
+
+def test_more_windows_than_anybody_waits_for(jpeg: bytes) -> None:
+    session = alone(UploadLimits(), size=0.1, stride=0.05, lateness=0)
+    frames = (frame(number * 1_000_000, jpeg) for number in range(10**6))
+    with pytest.raises(TooLargeError, match="choose a longer stride"):
+        deque(map(session.add, frames))
+    assert session.waiting <= 10_200
+
+
+def test_a_failure_of_ours_is_said_and_counted(media: Path) -> None:
+    backend = InProcessBackend()
+
+    def broken(requests: list[Any], transform: TransformConfig) -> Any:
+        raise RuntimeError("out of memory")
+
+    backend.replaced_stages = Stages(broken, backend.stages().classify)
+    face = next(video_messages(media / "single_face.mp4", "s")).payload
+    with on_a_port(backend) as address:
+        failed = started(live(address), size=0.2, stride=0.2, lateness=0)
+        failed.send(frame(0, face))
+        failed.send(frame(500_000, face))
+        assert closed_with(failed) == (1011, "the server failed; its log says why")
+        left = started(live(address))
+        left.close(1001)
+        time.sleep(0.5)
+        page = httpx.get(f"{address}/metrics").text
+    for status in (1011, 1001):
+        assert f'ray_fer_api_requests_total{{endpoint="/v1/live",replica="api-a",status="{status}"}} 1.0' in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,14 +16,16 @@ import httpx
 import numpy as np
 import pytest
 
-from ray_fer.bundle import PACKAGED, release
+from ray_fer.bundle import PACKAGED, BundleError, release
 from ray_fer.models.transform import TransformConfig
+from ray_fer.serving import uploads
 from ray_fer.serving.inference import Stages
 from ray_fer.serving.options import ApiOptions, UploadLimits
 from ray_fer.serving.predict import predict_video
 from ray_fer.streaming.messages import Prediction
 from ray_fer.streaming.source import video_messages
 from ray_fer.streaming.windows import WindowConfig
+from ray_fer.video.limits import MediaError
 from tests.serving.api_backend import InProcessBackend, decoders, on_a_port
 
 TIMEOUT_S = 60
@@ -256,3 +260,67 @@ def test_nothing_stays_of_an_upload_that_its_sender_gives_up(
         assert not list(tmp_path.iterdir())
         assert decoders() == []
         assert post(f"{address}/v1/predict", files=video(media / "single_face.mp4")).status_code == 200
+
+
+@pytest.fixture
+def hostile_server() -> Iterator[str]:
+    """host:port of a server that never ends, drop by drop, and of one whose answer grows when it is unpacked."""
+
+    class Files(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            if self.path == "/packed":
+                self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            try:
+                self.wfile.write(gzip.compress(bytes(10**6)) if self.path == "/packed" else b"")
+                while self.path == "/drops":
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+            except OSError:
+                return
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_an_allowed_host_that_means_harm(hostile_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "_FETCH_S", 1.0)
+    with ExitStack() as stack:
+        for path, reason in (("drops", "takes longer than 1 s to give the file"), ("packed", "in the encoding gzip")):
+            began = time.monotonic()
+            with pytest.raises(MediaError, match=reason):
+                uploads.fetched(f"http://{hostile_server}/{path}", [hostile_server], LIMITS, stack)
+            assert time.monotonic() - began < 5
+
+
+def test_more_images_than_a_form_usually_holds() -> None:
+    limits = UploadLimits(max_images=1100)
+    with on_a_port(InProcessBackend(ApiOptions(uploads=limits))) as address:
+        images = [("images", (f"{number}.jpg", b"x", "image/jpeg")) for number in range(1101)]
+        data = {"pts_us": [str(number) for number in range(1100)]}
+        few = post(f"{address}/v1/predict", files=images[:1100], data=data)
+        assert (few.status_code, few.json()["detail"]) == (400, "neither a JPEG nor a PNG")
+        many = post(f"{address}/v1/predict", files=images, data=data)
+        assert (many.status_code, many.json()["detail"]) == (413, "1101 images; send at most 1100, or a video")
+
+
+def test_a_bundle_that_breaks_after_it_was_listed(media: Path) -> None:
+    backend = InProcessBackend()
+
+    def broken(clips: list[np.ndarray], model: object) -> np.ndarray:
+        raise BundleError("model.safetensors is cut off")
+
+    backend.replaced_stages = Stages(backend.stages().find_faces, broken)
+    with on_a_port(backend) as address:
+        answer = post(f"{address}/v1/predict", files=video(media / "single_face.mp4"))
+        assert (answer.status_code, answer.json()["detail"]) == (503, "the model does not answer; try again")

@@ -84,7 +84,7 @@ def test_windows_come_as_they_are_known_and_who_comes_back_goes_on(backend: InPr
 
 
 def test_events_of_one_stream_whatever_its_name(backend: InProcessBackend, url: str) -> None:
-    name = "ward 3/bed #2?<b>&%é"
+    name = "ward 3/bed #2?<b>&%é\nnorth"
     put(backend, name, 0)
     put(backend, "other", 0)
     listener = Listener(f"{url}/v1/streams/{quote(name, safe='')}/events?backlog=5", 2)

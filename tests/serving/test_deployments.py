@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from ray_fer.bundle import PACKAGED
 from ray_fer.serving.app import replicas
 from ray_fer.serving.catalogue import models_of
-from ray_fer.serving.options import Replicas, Scaling, ServingOptions
-from ray_fer.serving.serve_stream import serve_stream
+from ray_fer.serving.keys import add_key
+from ray_fer.serving.options import ApiOptions, Replicas, Scaling, ServingOptions
+from ray_fer.serving.serve_stream import guarded
 from ray_fer.streaming.kafka_settings import KafkaSettings
 
 
@@ -48,7 +51,14 @@ def test_a_fixed_number_is_not_autoscaled() -> None:
     assert (scaling.min_replicas, scaling.max_replicas, scaling.get_target_ongoing_requests()) == (1, 3, 1.5)
 
 
-def test_other_addresses_need_keys_or_a_word() -> None:
+def test_other_addresses_need_keys_or_a_word(tmp_path: Path) -> None:
     options = ServingOptions(models=models_of([PACKAGED]))
     with pytest.raises(ValueError, match="everyone who reaches this machine could use the API: give a file of keys"):
-        serve_stream(options, "0.0.0.0", 8000, wait=False)
+        guarded(options, "0.0.0.0", insecure=False)
+    assert guarded(options, "0.0.0.0", insecure=True) == options
+    assert guarded(options, "127.0.0.1", insecure=False).api.hosts == ["127.0.0.1", "localhost", "::1"]
+    asking = options.model_copy(update={"api": ApiOptions(keys=tmp_path / "keys.json")})
+    with pytest.raises(FileNotFoundError, match="ray-fer keys create NAME"):
+        guarded(asking, "0.0.0.0", insecure=False)
+    add_key(tmp_path / "keys.json", "lab")
+    assert guarded(asking, "0.0.0.0", insecure=False) == asking
