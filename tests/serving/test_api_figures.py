@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,10 +24,8 @@ def counted(app: ASGIApp, kind: str, *messages: Message) -> list[str]:
     async def one() -> None:
         await CountRequests(app, figures)({"type": kind, "path": "/x"}, receive, send)
 
-    try:
+    with contextlib.suppress(asyncio.CancelledError, ZeroDivisionError):
         asyncio.run(one())
-    except (asyncio.CancelledError, ZeroDivisionError):
-        pass
     samples = [one for family in figures.families() for one in family.samples]
     return [one.labels["status"] for one in samples if one.name == "ray_fer_api_requests_total" and one.value == 1]
 
