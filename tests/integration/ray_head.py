@@ -26,9 +26,13 @@ class RayNode:
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
 
+    def workers(self, name: str) -> list[psutil.Process]:
+        """Processes of this name, such as "ServeReplica" or "RayTrainWorker"."""
+        return [one for one in self._processes() if name in _title(one)]
+
     def runs(self, name: str) -> bool:
-        """Whether a worker of this name is there, such as "ServeReplica" or "RayTrainWorker"."""
-        return any(name in _title(one) for one in self._processes())
+        """Whether there is one."""
+        return self.workers(name) != []
 
     def kill(self) -> None:
         """What a power cut does. A graceful end takes up to half a minute."""
@@ -120,6 +124,10 @@ class RayHead:
             ["serve", "deploy", str(config), "--address", self.url],
             env=self._environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s,
         )  # fmt: skip
+
+    def workers(self, name: str) -> list[psutil.Process]:
+        """Processes of this name on all nodes."""
+        return [one for node in [*self.nodes, self._head] for one in node.workers(name)]
 
     def stop(self) -> None:
         """End all nodes, and nothing else."""

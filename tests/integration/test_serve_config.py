@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from tests.integration.ray_head import RayHead, ray_cluster
 from tests.integration.serve_traffic import STREAMS, Page, Traffic, flowing, own_topics, traffic_on, windows_until
 from tests.integration.stream_faults import wait_for
 from tests.serving.test_api_predict import same
+
+API_REPLICA, FACE_REPLICA = "ServeReplica:ray-fer:Api", "ServeReplica:ray-fer:Faces"
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
@@ -129,6 +133,43 @@ def test_another_model_takes_over_and_no_window_is_lost(
     assert page.total("ray_fer_model_failures_total") == 0
     models = {one.model.name for one in traffic.predictions}
     assert models == {"fer", "old"}
+
+    # Serve keeps the refused list, and gives it to a replica that comes in the place of a dead one.
+    deployment.deploy({"models": {"fer": str(tmp_path / "nowhere")}})
+    wait_for(lambda: deployment.served().get("refused"), "a bad list is not refused")
+    (api,) = head.workers(API_REPLICA)
+    api.kill()
+    api.wait(10)
+    wait_for(deployment.served, "the API did not come back", within_s=60)
+    assert "no such bundle" in deployment.served()["refused"]
+    assert deployment.versions() == {"default": new, "canary": old, "shadow": old}
+    assert page.total("ray_fer_models_refused") == 1
+
+
+def test_faces_are_found_by_more_replicas_while_there_is_more_to_do(
+    head: RayHead, settings: KafkaSettings, tmp_path: Path, media: Path
+) -> None:
+    deployment = Deployment(head, settings, tmp_path / "serve.yaml")
+    deployment.arguments |= {"faces": "1-2", "scaling": {"look_back": 10.5, "upscale_delay": 1, "downscale_delay": 5}}
+    deployment.deploy({"models": {"fer": "packaged"}})
+    wait_for(deployment.ready, "the application did not come up", within_s=180)
+    assert len(head.workers(FACE_REPLICA)) == 1
+    video, stop = (media / "single_face.mp4").read_bytes(), threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            answer = httpx.post(f"{deployment.url}/v1/predict", files={"video": ("a.mp4", video)}, timeout=120)
+            assert answer.status_code == 200, answer.text
+
+    with ThreadPoolExecutor(4) as clients:
+        asking = [clients.submit(ask) for _ in range(4)]
+        try:
+            wait_for(lambda: len(head.workers(FACE_REPLICA)) == 2, "no second replica came", within_s=90)
+        finally:
+            stop.set()
+    for one in asking:
+        one.result()
+    wait_for(lambda: len(head.workers(FACE_REPLICA)) == 1, "the second replica stays", within_s=90)
 
 
 def _answered(traffic: Traffic) -> Counter[str]:
