@@ -135,7 +135,9 @@ def serve(
     keys: Annotated[
         Path | None, typer.Option(help="file of API keys, made by `ray-fer keys create`, where every node finds it")
     ] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="bind to other addresses without keys")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="let everyone in who reaches the address, without keys")
+    ] = False,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="host[:port] that videos may be fetched from; repeat it for more")
     ] = None,

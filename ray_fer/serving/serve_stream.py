@@ -54,15 +54,15 @@ def guarded(options: ServingOptions, host: str, insecure: bool) -> ServingOption
     if options.api.keys is not None:
         read_keys(options.api.keys)
         return options
-    if host in LOOPBACK:
-        api = options.api.model_copy(update={"hosts": options.api.hosts or list(LOOPBACK)})
-        return options.model_copy(update={"api": api})
-    if not insecure:
+    if insecure:
+        return options
+    if host not in LOOPBACK:
         raise ValueError(
             f"on {host} everyone who reaches this machine could use the API: give a file of keys with --keys (make one "
             "with `ray-fer keys create`), or say --insecure"
         )
-    return options
+    api = options.api.model_copy(update={"hosts": options.api.hosts or list(LOOPBACK)})
+    return options.model_copy(update={"api": api})
 
 
 def _check_topics(kafka: KafkaSettings, workers: int) -> None:

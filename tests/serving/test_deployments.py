@@ -55,7 +55,7 @@ def test_other_addresses_need_keys_or_a_word(tmp_path: Path) -> None:
     options = ServingOptions(models=models_of([PACKAGED]))
     with pytest.raises(ValueError, match="everyone who reaches this machine could use the API: give a file of keys"):
         guarded(options, "0.0.0.0", insecure=False)
-    assert guarded(options, "0.0.0.0", insecure=True) == options
+    assert guarded(options, "0.0.0.0", insecure=True) == guarded(options, "127.0.0.1", insecure=True) == options
     assert guarded(options, "127.0.0.1", insecure=False).api.hosts == ["127.0.0.1", "localhost", "::1"]
     asking = options.model_copy(update={"api": ApiOptions(keys=tmp_path / "keys.json")})
     with pytest.raises(FileNotFoundError, match="ray-fer keys create NAME"):
