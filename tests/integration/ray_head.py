@@ -22,7 +22,9 @@ class RayNode:
     """What `ray start --block` runs: a node, and everything that it started."""
 
     def __init__(self, environment: dict[str, str], log: Path, *options: str) -> None:
-        command = ["ray", "start", "--block", "--disable-usage-stats", *options]
+        # Ray's usual port of the agent, which starts jobs, belongs to whichever Ray of this machine came first.
+        port = f"--dashboard-agent-listen-port={free_port()}"
+        command = ["ray", "start", "--block", "--disable-usage-stats", port, *options]
         with log.open("wb") as file:
             self.process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
 
