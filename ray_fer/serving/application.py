@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import ray
 from ray import serve
 from ray.serve.context import _get_global_client  # serve.status() does not say the address
 
@@ -14,7 +15,7 @@ from ray_fer.serving.local_ray import quieten
 
 def running_address() -> tuple[str, int] | None:
     """Host and port of the Serve that runs already; None where there is none."""
-    if not serve.status().proxies:
+    if not ray.is_initialized() or not serve.status().proxies:  # status() would start a Ray to ask
         return None
     client = _get_global_client()
     assert client is not None
