@@ -7,6 +7,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # Before torch: each process has a core, and so has each that it starts.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import cv2
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from ray_fer.cli.figures import Output, hand_over
 from ray_fer.cli.options import AsJson
 from ray_fer.cli.trials import say
 from ray_fer.errors import exit_on_bad_input
+
+if TYPE_CHECKING:
+    from ray_fer.serving.serve_speed import Answered
 
 
 @exit_on_bad_input
@@ -57,19 +60,27 @@ def bench_serve(
         for name, faces, apis in (("replicas", cores, 1), ("api", 0, cores)):
             with serve_speed.serving(folder, faces, apis, port) as url:
                 report[f"http_{name}"] = [
-                    asdict(serve_speed.http_trial(url, video, count, seconds)) for count in counts
+                    _told(f"HTTP, stages in {name}", serve_speed.http_trial(url, video, count, seconds))
+                    for count in counts
                 ]
-                say(f"HTTP, stages in {name}: {_saturated(report[f'http_{name}'], cores):.1f} windows/s")
                 if name == "replicas":
-                    report["live"] = [asdict(serve_speed.live_trial(url, footage, count, seconds)) for count in counts]
+                    report["live"] = [
+                        _told("live cameras", serve_speed.live_trial(url, footage, count, seconds)) for count in counts
+                    ]
         report["batching"] = [
-            {"together": together} | asdict(serve_speed.batching(folder, together, count, seconds, port))
+            {"together": together}
+            | _told(f"batches of {together}", serve_speed.batching(folder, together, count, seconds, port))
             for together in (1, 64)
             for count in counts
         ]
     report["overhead"] = {name: rate / _saturated(report[f"http_{name}"], cores) - 1 for name in ("replicas", "api")}
     if not hand_over(report, output, as_json):
         _print(report)
+
+
+def _told(what: str, trial: Answered) -> dict[str, Any]:
+    say(f"{what}, {trial.clients} clients: {trial.windows_per_s:.1f} windows/s, p50 {trial.p50_s:.1f} s")
+    return asdict(trial)
 
 
 def _counts(clients: str) -> list[int]:

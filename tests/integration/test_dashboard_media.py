@@ -133,23 +133,26 @@ def test_names_that_are_formulas_stay_text(page: Page, url: str, deployment: Dep
         assert {row["model"] for row in csv.DictReader(file)} == {"'" + deployment.model}
 
 
-def test_options_go_along(page: Page, url: str, deployment: Deployment) -> None:
+def test_options_go_along(page: Page, url: str, deployment: Deployment, happy_clip: Path, tmp_path: Path) -> None:
     page.goto(f"{url}#upload")
     assert page.get_by_label("Model").first.locator("option").all_inner_texts() == [
         "cafer-synthfer (default)",
         f"former-dfer {VERSION}",
     ]
     page.locator("#upload-model").select_option("former-dfer")
-    page.locator("#upload-size").fill("2")
-    page.locator("#upload-stride").fill("0.5")
-    page.locator("#upload-files").set_input_files(SHORT)
+    page.locator("#upload-size").fill("1")
+    page.locator("#upload-stride").fill("0.25")
+    page.locator("#upload-files").set_input_files(happy_clip)
     page.get_by_role("button", name="Predict").click()
-    done(page, 5)
+    done(page, 20)
     assert deployment.uploads[0]["query"] == {
-        "model": "former-dfer", "size": "2", "stride": "0.5", "format": "ndjson",
+        "model": "former-dfer", "size": "1", "stride": "0.25", "format": "ndjson",
     }  # fmt: skip
     expect(page.locator("#upload-card")).to_contain_text(f"former-dfer@{VERSION}")
-    expect(page.locator("#upload-card")).to_contain_text("Window 0 · 0:00–0:02")
+    expect(page.locator("#upload-card")).to_contain_text("Window 0 · 0:00–0:01")
+    page.locator("#upload-video").evaluate("video => { video.currentTime = 2.6 }")
+    expect(page.locator("#upload-card")).to_contain_text("Window 10 · ")
+    photograph(page, "upload-synthfer", tmp_path, whole=True)
 
 
 def test_images_and_one_that_is_none(page: Page, url: str, deployment: Deployment, tmp_path: Path) -> None:
