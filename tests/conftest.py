@@ -26,18 +26,23 @@ _JOBS = ("tests/integration/test_every_job.py", "tests/integration/test_jobs.py"
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n`: one process has most integration tests, one after the other: they have servers in common, and each
-    starts as much as two cores carry. Another one has those of jobs, with nodes of their own. Both share the rest.
+    """With `-n`: a process has all tests of a file, which share what is made for them. Those of jobs are as one file:
+    they start three nodes each, and two such clusters at once are more than two cores carry.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class IntegrationApart(LoadScopeScheduling):
+    class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if nodeid.startswith(_JOBS):
-                return "jobs"
-            return "integration" if nodeid.startswith("tests/integration/") else nodeid
+            return "jobs" if nodeid.startswith(_JOBS) else nodeid.split("::")[0]
 
-    return IntegrationApart(config, log)
+    config.option.loadscopereorder = False  # as `pytest_collection_modifyitems` has it, not by the number of tests
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n`, what takes long comes first, so that no process waits for another in the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: (not item.nodeid.startswith(_JOBS), "tests/integration/" not in item.nodeid))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,26 @@ COMMANDS = [
 ]
 
 
-def run(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Ended:
+    """What a command left: its exit code, and what it printed."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def typed(*arguments: str | Path) -> Ended:
+    """In a process of its own, as from a shell: with what libraries print past Python."""
     command = [sys.executable, "-c", "from ray_fer.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def run(*arguments: str | Path) -> Ended:
+    """In this process, which has loaded most of what a command needs."""
+    result = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+    return Ended(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.mark.parametrize("command", [[name] for name in COMMANDS] + [["stream", "produce"], ["stream", "tail"], []])
@@ -59,8 +77,8 @@ def test_every_job_has_help(job: str) -> None:
     assert "Usage" in result.stdout
 
 
-def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
-    assert result.returncode == 2, result.stderr
+def assert_one_line(result: Ended, *parts: str) -> None:
+    assert result.code == 2, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
@@ -74,13 +92,13 @@ def assert_one_line(result: subprocess.CompletedProcess[str], *parts: str) -> No
 )
 def test_predict_refuses_what_is_no_video(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
-    assert_one_line(run("predict", "packaged", tmp_path / name), name, reason)
+    assert_one_line(typed("predict", "packaged", tmp_path / name), name, reason)
 
 
 def test_predict_refuses_a_truncated_video(tmp_path: Path, media: Path) -> None:
     whole = (media / "single_face.mp4").read_bytes()
     (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    assert_one_line(run("predict", "packaged", tmp_path / "cut.mp4"), "cut.mp4")
+    assert_one_line(typed("predict", "packaged", tmp_path / "cut.mp4"), "cut.mp4")
 
 
 def test_predict_without_its_bundle_or_video(tmp_path: Path, media: Path) -> None:
@@ -106,7 +124,7 @@ def test_a_broker_that_is_not_there() -> None:
 )
 def test_unknown_flags_and_values(arguments: list[str]) -> None:
     result = run(*arguments)
-    assert result.returncode == 2
+    assert result.code == 2
     assert "Traceback" not in result.stderr
 
 
@@ -143,8 +161,8 @@ def test_options_that_cannot_work(arguments: list[str], reason: str) -> None:
 
 
 def test_predict_a_video_without_a_face(media: Path) -> None:
-    result = run("predict", "packaged", media / "no_face.mp4", "--json")
-    assert result.returncode == 0, result.stderr
+    result = typed("predict", "packaged", media / "no_face.mp4", "--json")
+    assert result.code == 0, result.stderr
     predictions = [Prediction.model_validate_json(line) for line in result.stdout.splitlines()]
     assert [p.status for p in predictions] == ["no_face"] * 4
     assert all(p.expression is None and not p.probabilities for p in predictions)
@@ -152,7 +170,7 @@ def test_predict_a_video_without_a_face(media: Path) -> None:
 
 def test_predict_draws_a_timeline(happy_clip: Path, tmp_path: Path) -> None:
     result = run("predict", "packaged", happy_clip, "--plot", tmp_path / "t.png")
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert "Happy" in result.stdout
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
@@ -177,14 +195,14 @@ def test_reproduce_lists_what_can_be_made() -> None:
 
 def test_synth_writes_a_manifest(tmp_path: Path) -> None:
     result = run("synth", tmp_path / "data", "--clips", "3", "--test-share", "0.34", "--workers", "1")
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert result.stdout.strip() == str(tmp_path / "data" / "manifest.parquet")
     assert len(list((tmp_path / "data" / "videos").glob("*.mp4"))) == 3
 
 
 def test_synth_writes_a_contact_sheet(tmp_path: Path) -> None:
     result = run("synth", tmp_path, "--preset", "scene", "--preview")
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.stderr
     assert result.stdout.strip() == str(tmp_path / "preview.png")
     assert (tmp_path / "preview.png").read_bytes().startswith(b"\x89PNG")
 
@@ -199,12 +217,12 @@ def test_doctor_finds_everything_here_and_says_what_is_missing(monkeypatch: pyte
     assert "face_landmarker.task" in missing["face model"].detail
     assert "no Kafka broker" in missing["broker"].detail
     result = run("doctor", "--json", "--bootstrap-servers", "127.0.0.1:1")
-    assert result.returncode == 1
+    assert result.code == 1
     assert {row["name"] for row in json.loads(result.stdout) if not row["ok"]} >= {"face model", "broker"}
 
 
 def test_options_that_do_not_fit_each_other_are_one_plain_line(tmp_path: Path) -> None:
     options = ["--frames", "15", "--sampling", "segment", "--per-segment", "2"]
     result = run("preprocess", tmp_path, tmp_path / "x", *options)
-    assert result.returncode == 2
+    assert result.code == 2
     assert result.stderr == "error: 15 frames cannot be cut into segments of 2\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from ray_fer.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
 
@@ -63,9 +65,7 @@ def prompt_ids(texts: Sequence[str], contexts: int) -> list[list[int]]:
 
     Raises ValueError for a text that is too long.
     """
-    from open_clip import SimpleTokenizer
-
-    tokenizer = SimpleTokenizer()
+    tokenizer = _tokenizer()
     prompts = []
     for text in texts:
         ids = [tokenizer.sot_token_id, *[0] * contexts, *tokenizer.encode(text), tokenizer.eot_token_id]
@@ -73,3 +73,11 @@ def prompt_ids(texts: Sequence[str], contexts: int) -> list[list[int]]:
             raise ValueError(f"{len(ids)} tokens with {contexts} contexts, CLIP reads {LENGTH}; shorten {text!r}")
         prompts.append(ids + [0] * (LENGTH - len(ids)))
     return prompts
+
+
+@cache
+def _tokenizer() -> Any:
+    """CLIP's. It reads its vocabulary of 49,408 anew each time that it is made."""
+    from open_clip import SimpleTokenizer
+
+    return SimpleTokenizer()

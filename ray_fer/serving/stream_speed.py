@@ -100,13 +100,21 @@ def measured_backlog(streams: int, seconds: float, windows: WindowConfig) -> ran
 
 
 def backlog(system: System, footage: Footage, streams: int, seconds: float) -> tuple[float, Use]:
-    """Windows per second while a topic is read that holds so many seconds of every stream already."""
+    """Windows per second while a topic is read that holds so many seconds of every stream already.
+
+    Raises ValueError when the backlog is too short to be timed.
+    """
     timed = measured_backlog(streams, seconds, system.options.windows)
     with running(system, lambda settings: send_all(settings, footage, streams, seconds)) as (_, poll):
-        _wait_for(poll, timed.start)
+        # The workers begin before the application is said to run, and a turn of theirs comes as a whole.
+        first = _wait_for(poll, timed.start)
+        if first >= timed.stop:
+            raise ValueError(
+                f"{first} windows of the backlog were answered before they could be timed: give a longer backlog"
+            )
         with Watch(APP, system.pids) as watch:
             began = time.monotonic()
-            answered = _wait_for(poll, len(timed))
+            answered = _wait_for(poll, timed.stop - first)
             rate = answered / (time.monotonic() - began)
         return rate, watch.use()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ray_fer import storage
 from ray_fer.action_units.profiles import Priors, read_priors
+from ray_fer.preprocessing.store import open_dataset
 from ray_fer.preprocessing.store_index import ClipIndex, read_index
 from ray_fer.training.bundles import Written, model_arguments, write_bundle
 from ray_fer.training.fit import Fitted, TrainingClips, check_folder, check_model, fit, prepare_run
@@ -56,7 +57,7 @@ class TrainOptions:
     job: str = "jobs/train_cafer.py"
 
     def check(self) -> None:
-        """Raise ValueError or FileExistsError for options that cannot work, before anything is started."""
+        """Raise ValueError or an OSError (files there or not) for options that cannot work, before Ray is started."""
         if (self.store is None) == (self.synthfer is None):
             raise ValueError("give either --store (a clip store) or --synthfer")
         if self.synthfer is not None and self.synthfer not in SIZES:
@@ -66,6 +67,10 @@ class TrainOptions:
         if self.keeping is not None:
             check_folder(self.keeping.run, self.keeping.resume, self.keeping.overwrite)
         self.resolved()
+        if self.store is not None:
+            open_dataset(self.store, "clips", "ray-fer preprocess")
+        if self.priors is not None:
+            read_priors(self.priors)
 
     def resolved(self) -> Recipe:
         """The recipe with this run's changes. Raises ValueError as `overridden`."""

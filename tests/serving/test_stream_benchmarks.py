@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,34 @@ def test_other_ways_to_do_a_part_are_told_with_what_they_change(footage: Footage
     assert half.instead_ms < half.ms
     assert half.other_answers is not None
     assert 0 <= half.other_answers <= 1
+
+
+def _backlog(monkeypatch: pytest.MonkeyPatch, turns: list[int], tick: float) -> float:
+    """What is measured of a backlog of one stream of 60 s whose windows come in such turns, a tick after each other."""
+    clock, left = [0.0], list(turns)
+
+    @contextmanager
+    def running(*_: object) -> Iterator[tuple[None, Callable[[], list[int]]]]:
+        def poll() -> list[int]:
+            clock[0] += tick
+            return [0] * (left.pop(0) if left else 0)
+
+        yield None, poll
+
+    monkeypatch.setattr(stream_speed, "running", running)
+    monkeypatch.setattr(stream_speed.time, "monotonic", lambda: clock[0])
+    return stream_speed.backlog(System(PACKAGED, KafkaSettings(), OPTIONS, faces=1), [], 1, 60)[0]
+
+
+def test_a_backlog_is_timed_from_a_turn_to_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """55 windows, of which those from the 4th to the 41st are timed, or as near to them as turns allow."""
+    assert _backlog(monkeypatch, [2, 8, 8, 8, 8, 8, 8], tick=0.5) == pytest.approx(16)
+    assert _backlog(monkeypatch, [40, 15], tick=1) == pytest.approx(15), "most were there before the first look"
+
+
+def test_a_backlog_that_is_answered_at_once_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"55 windows .* before they could be timed: give a longer backlog"):
+        _backlog(monkeypatch, [55], tick=1)
 
 
 def _memory(*sizes: float) -> list[tuple[float, float]]:
