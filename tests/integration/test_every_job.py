@@ -28,7 +28,7 @@ WORDS = {
     "bench_preprocess": "--clips 2 --few-clips 2 --baseline-clips 2 --frames 100 --output {out}.json",
     "bench_serve": "--clients 1 --seconds 2 --video-seconds 2 --output {out}.json",
     "bench_stream": "--bootstrap-servers {kafka} --streams 1 --hold 10 --trials 1 --loop-seconds 2 "
-    "--backlog-streams 1 --backlog-seconds 60 --output {out}.json",
+    "--backlog-streams 1 --backlog-seconds 150 --output {out}.json",
     "bench_synth": "--seconds 0.2",
     "bench_train": "--clips 28 --epochs 2 --nodes 0 --output {out}.json",
     "calibrate_blendshapes": "--frames 8",
