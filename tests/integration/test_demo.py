@@ -83,7 +83,7 @@ def windows_by_stream(page: Page) -> dict[str, int]:
 
 
 @pytest.mark.timeout(400)
-def test_demo_once(tmp_path: Path, environment: dict[str, str], left_behind: Leftovers) -> None:
+def test_demo_once(tmp_path: Path, environment: dict[str, str], left_behind: Leftovers, media: Path) -> None:
     with running_demo(tmp_path, environment, "--once") as demo:
         url = demo.page(timeout_s=120)
         with chromium() as browser, watched_page(browser) as watched:
@@ -114,9 +114,18 @@ def test_demo_once(tmp_path: Path, environment: dict[str, str], left_behind: Lef
     assert f"UAR {summary['classification']['uar']:.3f}" in demo.output
     assert (demo.folder / "timeline.png").read_bytes().startswith(b"\x89PNG")
     for name, seconds in (("single_face.mp4", 3), ("WolfgangLanger_Pexels.mp4", 20), ("face_noface.mov", 7)):
-        assert [p.window.index for p in predictions if p.stream_id == name] == list(range(seconds))
+        mine = [p for p in predictions if p.stream_id == name]
+        assert [p.window.index for p in mine] == list(range(seconds))
+        check_against_predict(mine, media / name)
     assert [p.status for p in predictions if p.stream_id == "face_noface.mov"][2:] == ["no_face"] * 5
     assert left_behind() == (set(), set())
+
+
+def check_against_predict(streamed: list[Prediction], video: Path) -> None:
+    """Ray Serve, Kafka and all, against the file read in this process: the same windows, the same numbers."""
+    for one, other in zip(predict_video(PACKAGED, video), streamed, strict=True):
+        assert (one.window, one.status, one.expression) == (other.window, other.status, other.expression)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
 
 
 def _wait_for(
@@ -130,22 +139,6 @@ def _wait_for(
             return shown
         time.sleep(0.3)
     raise AssertionError(f"the page shows only {shown}\n{demo.output}")
-
-
-@pytest.mark.timeout(300)
-def test_the_live_stream_and_predict_agree(tmp_path: Path, environment: dict[str, str], media: Path) -> None:
-    """Ray Serve, Kafka and all, against the file read in this process: the same windows, the same numbers."""
-    with running_demo(tmp_path, environment, "--once", "--labelled-streams", "0", "--speed", "2") as demo:
-        assert demo.finish(timeout_s=200) == 0, demo.output
-    lines = (demo.folder / "predictions.jsonl").read_text().splitlines()
-    streamed = {(p.stream_id, p.window.index): p for p in map(Prediction.model_validate_json, lines)}
-    offline = [p for name in ("single_face.mp4", "WolfgangLanger_Pexels.mp4", "face_noface.mov")
-               for p in predict_video(PACKAGED, media / name)]  # fmt: skip
-    assert len(streamed) == len(lines) == len(offline) == 30
-    for one in offline:
-        other = streamed[one.stream_id, one.window.index]
-        assert (one.window, one.status, one.expression) == (other.window, other.status, other.expression)
-        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
 
 
 @pytest.mark.timeout(300)
@@ -166,7 +159,9 @@ def test_an_interrupted_demo_leaves_nothing_behind(
 @pytest.mark.timeout(900)
 def test_a_model_made_from_nothing_is_real(tmp_path: Path, environment: dict[str, str], left_behind: Leftovers) -> None:
     cache = tmp_path / "cache"
-    with running_demo(tmp_path, environment | {"RAY_FER_CACHE": str(cache)}, "--train", "--once") as demo:
+    with running_demo(
+        tmp_path, environment | {"RAY_FER_CACHE": str(cache)}, "--train", "--once", "--speed", "2"
+    ) as demo:
         assert demo.finish(timeout_s=850) == 0, demo.output
     summary = json.loads((demo.folder / "summary.json").read_text())
     assert summary["classification"]["uar"] >= 0.60

@@ -92,16 +92,15 @@ def test_records_are_heard_in_the_order_in_which_they_were_sent(local_ray: None)
             assert heard == list(range(40))
 
 
-def test_one_and_four_workers_see_the_same_batches(undisturbed: list[Record], store: Path, tmp_path: Path) -> None:
+def test_two_and_four_workers_see_the_same_batches(undisturbed: list[Record], store: Path, tmp_path: Path) -> None:
     steps, losses = loss_curve(undisturbed)
     assert steps == list(range(1, 8 * 20 + 1))
     assert losses[-1] < 0.9 * losses[0]
-    for workers in (1, 4):
-        records, _ = run(tiny_recipe("epochs=5", f"workers={workers}"), store, tmp_path / str(workers))
-        assert started(records) == [(workers, 0)]
-        few, values = loss_curve(records)
-        assert few == steps[: 8 * 5]
-        np.testing.assert_allclose(values, losses[: 8 * 5], rtol=1e-4)
+    records, _ = run(tiny_recipe("epochs=5", "workers=4"), store, tmp_path / "run")
+    assert started(records) == [(4, 0)]
+    few, values = loss_curve(records)
+    assert few == steps[: 8 * 5]
+    np.testing.assert_allclose(values, losses[: 8 * 5], rtol=1e-4)
 
 
 def test_the_process_that_asks_may_train_itself(
